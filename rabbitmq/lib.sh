@@ -25,7 +25,7 @@ check_node_name() {
     || die "'$1' is no node name" "use up to 40 of a-z, 0-9, - and _, and not '$MAIN'"
 }
 
-# Where a node keeps everything: data, log, conf, home, ports, pid, env.
+# Where a node keeps everything: data, log, conf, home, ports, env.
 node_dir() { if [[ $1 == "$MAIN" ]]; then echo "$STATE/rabbitmq"; else echo "$STATE/nodes/$1"; fi; }
 # Two checkouts on one machine must not meet in Erlang's name table, so the path is part of the name.
 node_name() { printf 'leveret-%s-%s@localhost' "$1" "$(printf '%s' "$PROJECT" | cksum | cut -d' ' -f1)"; }
@@ -51,14 +51,15 @@ write_env() { # node kind amqp_url management_url
 # Prints one value of a node's env, nothing if there is none.
 read_env() { sed -n "s/^$2=//p" "$(node_dir "$1")/env" 2>/dev/null || true; }
 
-# The operating system's id of a node's Erlang process, if it runs. A file alone proves nothing: after a kill the
-# number may belong to someone else.
+# The operating system's id of a node's Erlang process, if it runs. Looked up by its home folder, which stands in its
+# command line: a pid file is gone before the process is, and after a kill its number may belong to someone else.
 node_pid() {
-  local pid
-  pid=$(cat "$(node_dir "$1")/pid" 2>/dev/null) || return 1
-  [[ $pid =~ ^[0-9]+$ ]] && kill -0 "$pid" 2>/dev/null || return 1
-  tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "-home $(node_dir "$1")/home " || return 1
-  echo "$pid"
+  local found
+  # One argument a line (-z), the whole of it (-x); read from standard input, or grep would find itself.
+  # shellcheck disable=SC2062 # the shell is to expand the glob: these are the files
+  found=$(grep -lszxF -f - /proc/[0-9]*/cmdline <<<"$(node_dir "$1")/home" | head -n 1) || true
+  found=${found#/proc/}
+  [[ -n $found ]] && echo "${found%/cmdline}"
 }
 
 # --- ports ---
@@ -141,7 +142,7 @@ start_node() {
   dir=$(node_dir "$name")
   script=$(server_script) || die "RabbitMQ is not installed here"
   write_local_settings "$dir" "$name"
-  rm -f "$dir/pid" "$dir/env"
+  rm -f "$dir/env"
   : >"$dir/log/startup.log"
   (
     cd "$dir" || exit 1
@@ -161,7 +162,7 @@ start_node() {
     export RABBITMQ_FEATURE_FLAGS_FILE=$dir/data/feature_flags
     export RABBITMQ_PLUGINS_EXPAND_DIR=$dir/data/plugins
     export RABBITMQ_LOG_BASE=$dir/log RABBITMQ_LOGS=$dir/log/rabbit.log
-    export RABBITMQ_PID_FILE=$dir/pid ERL_CRASH_DUMP=$dir/log/erl_crash.dump
+    export RABBITMQ_PID_FILE=$dir/data/pid ERL_CRASH_DUMP=$dir/log/erl_crash.dump
     # Idle schedulers sleep at once instead of spinning, and Erlang's own port stays on this machine.
     export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='+sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}'
     unset RABBITMQ_NODE_PORT RABBITMQ_SERVER_START_ARGS NOTIFY_SOCKET
@@ -228,5 +229,5 @@ stop_node() { # name [--kill]
       sleep 0.1
     done
   fi
-  rm -f "$dir/pid" "$dir/env" "$dir/launcher"
+  rm -f "$dir/env" "$dir/launcher"
 }
