@@ -1,0 +1,3 @@
+//! Schedules and the cron producer of Leveret.
+
+pub mod schedule;
