@@ -1,0 +1,24 @@
+//! The link to the broker: connections that come back by themselves, and what stands on them.
+//!
+//! lapin opens sockets and speaks AMQP; what happens when a connection or channel is lost is decided here.
+//! Each connection that comes up is a *generation*: what belongs to an older one is never acknowledged on a newer.
+
+mod capabilities;
+mod consumer;
+mod error;
+mod pool;
+mod publisher;
+mod runtime;
+mod settler;
+mod socket;
+mod supervisor;
+
+pub use capabilities::Capabilities;
+pub use consumer::{Consumer, ConsumerSettings, Delivery};
+pub use error::{ConnectError, PublishError};
+pub(crate) use error::{reason, reply_code};
+pub use pool::{ChannelPool, PoolError};
+pub use publisher::Publisher;
+pub use runtime::{JoinHandle, spawn};
+pub use settler::Settler;
+pub use supervisor::{Link, LinkState, Live, Role};

@@ -1,0 +1,256 @@
+//! The sockets under lapin: opened with a time limit, encrypted when the URL says so, and overheard at their
+//! first frame, which is where the broker states its version: lapin keeps that to itself.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, AsRawFd},
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use amq_protocol::{
+    frame::{AMQPFrame, parse_frame},
+    protocol::{AMQPClass, connection},
+};
+use async_rs::{
+    Runtime, Tokio,
+    traits::{Executor, Reactor, RuntimeKit},
+    util::Task,
+};
+use lapin::uri::{AMQPScheme, AMQPUri};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{
+        ClientConfig, RootCertStore, crypto,
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    },
+};
+use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
+
+use super::Capabilities;
+use crate::config::TlsSettings;
+
+/// More than any broker's first frame has; beyond it the version stays unknown.
+const GREETING_LIMIT: usize = 64 * 1024;
+
+/// Opens a socket to the host of `uri` and, for `amqps`, sets up TLS on it.
+pub(super) async fn open(
+    uri: &AMQPUri,
+    tls: Option<Arc<ClientConfig>>,
+    timeout: Duration,
+    heard: Arc<OnceLock<Capabilities>>,
+) -> io::Result<Compat<Socket>> {
+    let host = uri.authority.host.clone();
+    let opening = async {
+        let tcp = TcpStream::connect((host.as_str(), uri.authority.port)).await?;
+        tcp.set_nodelay(true)?;
+        Ok(match (&uri.scheme, tls) {
+            (AMQPScheme::AMQP, _) => Stream::Plain(tcp),
+            (AMQPScheme::AMQPS, None) => return Err(io::Error::other("no TLS configuration")),
+            (AMQPScheme::AMQPS, Some(config)) => {
+                let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+                Stream::Tls(Box::new(TlsConnector::from(config).connect(name, tcp).await?))
+            }
+        })
+    };
+    let stream = tokio::time::timeout(timeout, opening).await.map_err(|_| {
+        io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} ms", timeout.as_millis()))
+    })??;
+    Ok(Socket { stream, greeting: Some(Greeting { bytes: Vec::new(), heard }) }.compat())
+}
+
+/// The TLS configuration for `amqps` URLs.
+///
+/// # Errors
+/// When a file cannot be read or holds no certificate or key.
+pub(super) fn tls_config(settings: &TlsSettings) -> io::Result<Arc<ClientConfig>> {
+    let named = |path: &std::path::Path, error: String| io::Error::other(format!("{}: {error}", path.display()));
+    let certificates = |path: &std::path::Path| -> io::Result<Vec<CertificateDer<'static>>> {
+        let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        match read {
+            Ok(certificates) if certificates.is_empty() => Err(named(path, "it holds no PEM certificate".to_owned())),
+            Ok(certificates) => Ok(certificates),
+            Err(error) => Err(named(path, error.to_string())),
+        }
+    };
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(path) = &settings.ca {
+        for certificate in certificates(path)? {
+            roots.add(certificate).map_err(|error| named(path, error.to_string()))?;
+        }
+    }
+    let provider = Arc::new(crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_root_certificates(roots);
+    let config = match (&settings.certificate, &settings.key) {
+        (Some(chain), Some(key)) => {
+            let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| named(key, error.to_string()))?;
+            builder.with_client_auth_cert(certificates(chain)?, secret).map_err(io::Error::other)?
+        }
+        _ => builder.with_no_client_auth(),
+    };
+    Ok(Arc::new(config))
+}
+
+/// A socket to a broker.
+pub(super) struct Socket {
+    stream: Stream,
+    /// There until the first frame has been heard in full.
+    greeting: Option<Greeting>,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+struct Greeting {
+    bytes: Vec<u8>,
+    heard: Arc<OnceLock<Capabilities>>,
+}
+
+impl Greeting {
+    /// Takes more of the stream; true when there is nothing more to wait for.
+    fn hear(&mut self, bytes: &[u8]) -> bool {
+        self.bytes.extend_from_slice(bytes);
+        // A frame is type (1), channel (2), size (4), as many bytes, and an end mark (1).
+        let Some(size) = self.bytes.get(3..7).and_then(|size| size.try_into().ok()).map(u32::from_be_bytes) else {
+            return false;
+        };
+        let whole = size as usize + 8;
+        if whole > GREETING_LIMIT {
+            return true;
+        }
+        let Some(frame) = self.bytes.get(..whole) else {
+            return false;
+        };
+        if let Ok((_, AMQPFrame::Method(_, AMQPClass::Connection(connection::AMQPMethod::Start(start))))) =
+            parse_frame(frame)
+        {
+            let _ = self.heard.set(Capabilities::from_server_properties(&start.server_properties));
+        }
+        true
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let read = match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        };
+        if let Some(greeting) = &mut self.greeting
+            && greeting.hear(&buf.filled()[before..])
+        {
+            self.greeting = None;
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// The runtime that lapin is given: tokio's, but with our own kind of socket.
+#[derive(Clone, Debug)]
+pub(super) struct Sockets(Tokio);
+
+impl Sockets {
+    pub(super) fn runtime(handle: tokio::runtime::Handle) -> Runtime<Self> {
+        Runtime::new(Self(Tokio::default().with_handle(handle)))
+    }
+}
+
+impl RuntimeKit for Sockets {}
+
+impl Executor for Sockets {
+    type Task<T: Send + 'static> = <Tokio as Executor>::Task<T>;
+
+    fn block_on<T, F: Future<Output = T>>(&self, future: F) -> T {
+        self.0.block_on(future)
+    }
+
+    fn spawn<T: Send + 'static, F: Future<Output = T> + Send + 'static>(&self, future: F) -> Task<Self::Task<T>> {
+        self.0.spawn(future)
+    }
+
+    fn spawn_blocking<T: Send + 'static, F: FnOnce() -> T + Send + 'static>(&self, work: F) -> Task<Self::Task<T>> {
+        self.0.spawn_blocking(work)
+    }
+}
+
+impl Reactor for Sockets {
+    type TcpStream = Compat<Socket>;
+    type Sleep = <Tokio as Reactor>::Sleep;
+
+    fn register<H: io::Read + io::Write + AsFd + AsRawFd + Send + 'static>(
+        &self,
+        socket: H,
+    ) -> io::Result<impl futures_util::AsyncRead + futures_util::AsyncWrite + Send + Unpin + 'static> {
+        self.0.register(socket)
+    }
+
+    fn sleep(&self, duration: Duration) -> Self::Sleep {
+        self.0.sleep(duration)
+    }
+
+    fn interval(&self, period: Duration) -> impl futures_util::Stream<Item = std::time::Instant> + Send + 'static {
+        self.0.interval(period)
+    }
+
+    // Sockets are opened by `open` alone; lapin asks the runtime only when it is to reconnect by itself.
+    #[allow(clippy::manual_async_fn, reason = "the trait wants a future without a borrow of self")]
+    fn tcp_connect_addr(&self, _: SocketAddr) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
+        async { Err(io::Error::from(io::ErrorKind::Unsupported)) }
+    }
+}

@@ -1,0 +1,258 @@
+//! Every exchange, queue and binding of Leveret as one value: declared, compared and exported from here alone.
+
+mod declare;
+mod definitions;
+mod names;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+pub use declare::{Difference, Part, TopologyError, declare, diff};
+pub use definitions::definitions;
+pub use names::{InvalidName, Names, QueueName};
+
+use crate::{duration, retry::Tiers};
+
+/// What the broker is to hold for a namespace and its queues.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Topology {
+    names: Names,
+    queues: BTreeMap<QueueName, QueueSettings>,
+}
+
+/// The settings of one work queue: a `[queues.<name>]` table of `leveret.toml`.
+///
+/// RabbitMQ keeps a queue's arguments as they were declared first. To change one, delete the queue when it
+/// is empty; [`declare`] says which argument differs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueSettings {
+    /// How often the broker gives a message out before it declares it dead by itself: the last resort
+    /// against a message that kills its worker. Default 100.
+    pub delivery_limit: u32,
+    /// How many messages may wait; beyond it publishers are refused. Default 1,000,000.
+    pub max_length: u32,
+    /// The delays that have a queue of their own. Default 1s, 5s, 30s, 2m, 10m, 1h.
+    pub tiers: Tiers,
+}
+
+impl Default for QueueSettings {
+    fn default() -> Self {
+        Self { delivery_limit: 100, max_length: 1_000_000, tiers: Tiers::default() }
+    }
+}
+
+/// A value of a queue's or exchange's argument.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Argument {
+    /// A text.
+    Text(String),
+    /// A whole number.
+    Number(i64),
+}
+
+/// An exchange, durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// Its name.
+    pub name: String,
+    /// `topic`, `direct` or `fanout`.
+    pub kind: &'static str,
+    /// Its arguments.
+    pub arguments: BTreeMap<&'static str, Argument>,
+}
+
+/// A queue, durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// Its arguments.
+    pub arguments: BTreeMap<&'static str, Argument>,
+}
+
+/// A binding of a queue to an exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// The exchange.
+    pub exchange: String,
+    /// The queue.
+    pub queue: String,
+    /// The routing key or, at a topic exchange, the pattern.
+    pub routing_key: String,
+}
+
+impl Topology {
+    /// The exchanges of a namespace, and no work queue yet.
+    ///
+    /// # Errors
+    /// [`InvalidName`] when the namespace breaks the rules of names.
+    pub fn new(namespace: &str) -> Result<Self, InvalidName> {
+        Ok(Self { names: Names::new(namespace)?, queues: BTreeMap::new() })
+    }
+
+    /// Adds a work queue, with its tiers and its dead-letter queue.
+    #[must_use]
+    pub fn queue(mut self, name: QueueName, settings: QueueSettings) -> Self {
+        self.queues.insert(name, settings);
+        self
+    }
+
+    /// The names of the namespace.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// The work queues and their settings.
+    pub fn work_queues(&self) -> impl Iterator<Item = (&QueueName, &QueueSettings)> {
+        self.queues.iter()
+    }
+
+    /// The settings of a work queue.
+    pub fn settings(&self, queue: &QueueName) -> Option<&QueueSettings> {
+        self.queues.get(queue)
+    }
+
+    /// The exchanges.
+    pub fn exchanges(&self) -> Vec<Exchange> {
+        let exchange = |name: &str, kind, lost: bool| Exchange {
+            name: name.to_owned(),
+            kind,
+            arguments: lost.then(|| ("alternate-exchange", text(self.names.lost()))).into_iter().collect(),
+        };
+        let names = &self.names;
+        vec![
+            exchange(names.tasks(), "topic", true),
+            // Behind an alternate exchange a mandatory publish is not returned (seen on RabbitMQ 3.10, 4.0 and
+            // 4.3), and our own callers must hear that their task went nowhere: so they have a way in without one.
+            exchange(names.publish(), "topic", false),
+            exchange(names.retry_return(), "direct", true),
+            exchange(names.dead(), "direct", true),
+            exchange(names.lost(), "fanout", false),
+        ]
+    }
+
+    /// The queues.
+    pub fn queues(&self) -> Vec<Queue> {
+        let mut queues = vec![Queue { name: self.names.lost().to_owned(), arguments: terminal_arguments() }];
+        for (name, settings) in &self.queues {
+            queues.push(Queue { name: name.to_string(), arguments: self.work_arguments(name, settings) });
+            for delay in settings.tiers.iter() {
+                queues.push(Queue { name: name.tier(delay), arguments: self.tier_arguments(name, delay) });
+            }
+            queues.push(Queue { name: name.dead(), arguments: self.dead_arguments(name) });
+        }
+        queues
+    }
+
+    /// The bindings.
+    pub fn bindings(&self) -> Vec<Binding> {
+        let bind = |exchange: &str, queue: String, routing_key: String| Binding {
+            exchange: exchange.to_owned(),
+            queue,
+            routing_key,
+        };
+        let names = &self.names;
+        let mut bindings = vec![bind(names.lost(), names.lost().to_owned(), String::new())];
+        for name in self.queues.keys() {
+            for way_in in [names.tasks(), names.publish()] {
+                bindings.push(bind(way_in, name.to_string(), format!("{name}.#")));
+            }
+            bindings.push(bind(names.retry_return(), name.to_string(), name.to_string()));
+            bindings.push(bind(names.dead(), name.dead(), name.to_string()));
+        }
+        bindings
+    }
+
+    fn work_arguments(&self, name: &QueueName, settings: &QueueSettings) -> BTreeMap<&'static str, Argument> {
+        let mut arguments = dead_lettering(self.names.dead(), name);
+        arguments.insert("x-delivery-limit", Argument::Number(settings.delivery_limit.into()));
+        arguments.insert("x-max-length", Argument::Number(settings.max_length.into()));
+        arguments
+    }
+
+    fn tier_arguments(&self, name: &QueueName, delay: Duration) -> BTreeMap<&'static str, Argument> {
+        let mut arguments = dead_lettering(self.names.retry_return(), name);
+        let ttl = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+        arguments.insert("x-message-ttl", Argument::Number(ttl));
+        arguments
+    }
+
+    /// A dead letter that is rejected goes back to its queue: that is how a replay moves it, in one step of the
+    /// broker's own, so that an interrupted replay neither loses nor doubles one.
+    fn dead_arguments(&self, name: &QueueName) -> BTreeMap<&'static str, Argument> {
+        let mut arguments = dead_lettering(self.names.retry_return(), name);
+        arguments.extend(terminal_arguments());
+        arguments
+    }
+}
+
+/// Quorum, dead-lettering at least once: without `reject-publish` the broker falls back to at most once.
+fn dead_lettering(exchange: &str, queue: &QueueName) -> BTreeMap<&'static str, Argument> {
+    BTreeMap::from([
+        ("x-queue-type", text("quorum")),
+        ("x-dead-letter-exchange", text(exchange)),
+        ("x-dead-letter-routing-key", text(queue.as_str())),
+        ("x-dead-letter-strategy", text("at-least-once")),
+        ("x-overflow", text("reject-publish")),
+    ])
+}
+
+/// A queue where messages stay until someone acts. The limit stands in for "none": RabbitMQ 4 would drop or
+/// move a message after 20 looks at it, and 3.10 would put one that was looked at to the back of the queue.
+fn terminal_arguments() -> BTreeMap<&'static str, Argument> {
+    BTreeMap::from([("x-queue-type", text("quorum")), ("x-delivery-limit", Argument::Number(1_000_000_000))])
+}
+
+fn text(text: &str) -> Argument {
+    Argument::Text(text.to_owned())
+}
+
+impl QueueName {
+    /// The name of the tier of this queue with this delay.
+    pub fn tier(&self, delay: Duration) -> String {
+        format!("{self}.retry.{}", duration::format(delay))
+    }
+
+    /// The name of this queue's dead-letter queue.
+    pub fn dead(&self) -> String {
+        format!("{self}.dead")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mail() -> Topology {
+        Topology::new("leveret").unwrap().queue(QueueName::new("mail").unwrap(), QueueSettings::default())
+    }
+
+    #[test]
+    fn a_work_queue_comes_with_its_tiers_and_its_dead() {
+        let names: Vec<_> = mail().queues().into_iter().map(|queue| queue.name).collect();
+        let tiers = ["1s", "5s", "30s", "2m", "10m", "1h"].map(|tier| format!("mail.retry.{tier}"));
+        let mut wanted = vec!["leveret.lost".to_owned(), "mail".to_owned()];
+        wanted.extend(tiers);
+        wanted.push("mail.dead".to_owned());
+        assert_eq!(names, wanted);
+    }
+
+    #[test]
+    fn only_our_own_way_in_returns_what_it_cannot_route() {
+        for exchange in mail().exchanges() {
+            let catches = exchange.arguments.contains_key("alternate-exchange");
+            assert_eq!(catches, !["leveret.publish", "leveret.lost"].contains(&exchange.name.as_str()), "{exchange:?}");
+        }
+    }
+
+    #[test]
+    fn every_queue_that_dead_letters_does_so_at_least_once() {
+        for queue in mail().queues().iter().filter(|queue| queue.arguments.contains_key("x-dead-letter-exchange")) {
+            assert_eq!(queue.arguments["x-dead-letter-strategy"], text("at-least-once"));
+            assert_eq!(queue.arguments["x-overflow"], text("reject-publish"), "{}", queue.name);
+        }
+    }
+}

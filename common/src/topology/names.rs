@@ -1,0 +1,138 @@
+//! The names of exchanges and queues, and the rules for names from outside.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The name of a work queue: 1 to 100 letters, digits, `-` and `_`.
+///
+/// Dots are kept for Leveret: a queue is bound with the pattern `<queue>.#`, so that a queue `mail.bulk`
+/// would give each of its tasks to a queue `mail` as well.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct QueueName(String);
+
+impl QueueName {
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// [`InvalidName`] when it breaks the rules.
+    pub fn new(name: &str) -> Result<Self, InvalidName> {
+        check("queue", name).map(Self)
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for QueueName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for QueueName {
+    type Error = InvalidName;
+    fn try_from(name: String) -> Result<Self, InvalidName> {
+        Self::new(&name)
+    }
+}
+
+impl std::str::FromStr for QueueName {
+    type Err = InvalidName;
+    fn from_str(name: &str) -> Result<Self, InvalidName> {
+        Self::new(name)
+    }
+}
+
+impl From<QueueName> for String {
+    fn from(name: QueueName) -> Self {
+        name.0
+    }
+}
+
+/// The names of the exchanges of a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    tasks: String,
+    publish: String,
+    retry_return: String,
+    dead: String,
+    lost: String,
+}
+
+impl Names {
+    /// The names for a namespace, by default `leveret`.
+    ///
+    /// # Errors
+    /// [`InvalidName`] when the namespace breaks the rules of names.
+    pub fn new(namespace: &str) -> Result<Self, InvalidName> {
+        let namespace = check("namespace", namespace)?;
+        let name = |end: &str| format!("{namespace}.{end}");
+        Ok(Self {
+            tasks: name("tasks"),
+            publish: name("publish"),
+            retry_return: name("return"),
+            dead: name("dead"),
+            lost: name("lost"),
+        })
+    }
+
+    /// Where everyone publishes. What no queue takes goes to [`lost`](Self::lost).
+    pub fn tasks(&self) -> &str {
+        &self.tasks
+    }
+
+    /// Where our own clients publish: the same bindings, but what no queue takes is returned.
+    pub fn publish(&self) -> &str {
+        &self.publish
+    }
+
+    /// Brings a task from a tier, or from the dead, back to its queue.
+    pub fn retry_return(&self) -> &str {
+        &self.retry_return
+    }
+
+    /// Takes a dead task to its queue's dead-letter queue.
+    pub fn dead(&self) -> &str {
+        &self.dead
+    }
+
+    /// Keeps what no queue took: the name of both the exchange and its queue.
+    pub fn lost(&self) -> &str {
+        &self.lost
+    }
+}
+
+fn check(what: &'static str, name: &str) -> Result<String, InvalidName> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if name.is_empty() || name.len() > 100 || !name.chars().all(allowed) {
+        return Err(InvalidName { what, name: name.chars().take(120).collect() });
+    }
+    Ok(name.to_owned())
+}
+
+/// A name breaks the rules.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name:?} cannot name a {what}: use 1 to 100 letters, digits, `-` and `_`")]
+pub struct InvalidName {
+    /// What it was to name.
+    pub what: &'static str,
+    /// The name, cut if it is very long.
+    pub name: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_dots_or_wildcards_are_refused() {
+        for name in ["", "mail.bulk", "a#", "*", "mäil", &"q".repeat(101)] {
+            assert!(QueueName::new(name).is_err(), "{name}");
+        }
+        assert_eq!(QueueName::new("mail-bulk_2").unwrap().dead(), "mail-bulk_2.dead");
+    }
+}

@@ -1,0 +1,124 @@
+//! The body of a message: its encodings, and the limits on its size.
+
+use std::io::Read;
+
+use bytes::Bytes;
+
+/// How large a body may be. A body beyond a limit is parked, not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes on the wire. Default 16 MiB, the most that RabbitMQ 4 takes.
+    pub wire: usize,
+    /// Bytes after decompression. Default 64 MiB.
+    pub inflated: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { wire: 16 << 20, inflated: 64 << 20 }
+    }
+}
+
+/// A body cannot be taken as it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// Larger than [`Limits::wire`].
+    #[error("the body has {bytes} bytes, this worker takes {limit}")]
+    Oversized {
+        /// Its size in bytes.
+        bytes: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Larger than [`Limits::inflated`] after decompression.
+    #[error("the body is over {limit} bytes when decompressed, more than this worker takes")]
+    Inflated {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// An encoding other than `identity`, `gzip` and `zstd`.
+    #[error("content-encoding {0:?} is not known: use gzip, zstd or none")]
+    UnknownEncoding(String),
+    /// The bytes are not what the encoding says.
+    #[error("the body is no {encoding}: {reason}")]
+    Corrupt {
+        /// `gzip` or `zstd`.
+        encoding: &'static str,
+        /// What the decompressor said.
+        reason: String,
+    },
+}
+
+impl BodyError {
+    /// The value for the header `leveret-error-kind`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Oversized { .. } | Self::Inflated { .. } => "oversized",
+            Self::UnknownEncoding(_) | Self::Corrupt { .. } => "content-encoding",
+        }
+    }
+}
+
+/// The body as the handler gets it. No copy is made of one that is not compressed.
+pub(super) fn decode(wire: &Bytes, encoding: Option<&str>, limits: &Limits) -> Result<Bytes, BodyError> {
+    if wire.len() > limits.wire {
+        return Err(BodyError::Oversized { bytes: wire.len(), limit: limits.wire });
+    }
+    match encoding.map(str::trim) {
+        None | Some("" | "identity" | "utf-8" | "UTF-8") => Ok(wire.clone()),
+        Some("gzip" | "x-gzip") => inflate("gzip", flate2::read::MultiGzDecoder::new(wire.as_ref()), limits),
+        Some("zstd") => {
+            let corrupt = |error: std::io::Error| BodyError::Corrupt { encoding: "zstd", reason: error.to_string() };
+            inflate("zstd", zstd::stream::read::Decoder::with_buffer(wire.as_ref()).map_err(corrupt)?, limits)
+        }
+        Some(other) => Err(BodyError::UnknownEncoding(other.to_owned())),
+    }
+}
+
+fn inflate(encoding: &'static str, reader: impl Read, limits: &Limits) -> Result<Bytes, BodyError> {
+    let mut body = Vec::new();
+    // One byte more than the limit tells a body that fills it from one that goes beyond.
+    let read = reader.take(limits.inflated as u64 + 1).read_to_end(&mut body);
+    match read {
+        Err(error) => Err(BodyError::Corrupt { encoding, reason: error.to_string() }),
+        Ok(_) if body.len() > limits.inflated => Err(BodyError::Inflated { limit: limits.inflated }),
+        Ok(_) => Ok(body.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Bytes {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap().into()
+    }
+
+    #[test]
+    fn compressed_bodies_are_inflated() {
+        let text = b"{\"a\":1}".repeat(100);
+        let limits = Limits::default();
+        assert_eq!(decode(&gzip(&text), Some("gzip"), &limits).unwrap(), text);
+        let zstd: Bytes = zstd::encode_all(text.as_slice(), 3).unwrap().into();
+        assert_eq!(decode(&zstd, Some("zstd"), &limits).unwrap(), text);
+    }
+
+    #[test]
+    fn a_small_body_that_inflates_beyond_the_limit_is_refused() {
+        let bomb = gzip(&vec![0; 1 << 20]);
+        let limits = Limits { wire: 1 << 20, inflated: 1 << 16 };
+        assert_eq!(decode(&bomb, Some("gzip"), &limits), Err(BodyError::Inflated { limit: 1 << 16 }));
+    }
+
+    #[test]
+    fn what_is_not_gzip_is_said_to_be_so() {
+        let error = decode(&Bytes::from_static(b"plain"), Some("gzip"), &Limits::default()).unwrap_err();
+        assert_eq!(error.kind(), "content-encoding");
+        assert!(decode(&Bytes::new(), Some("br"), &Limits::default()).unwrap_err().to_string().contains("br"));
+    }
+}

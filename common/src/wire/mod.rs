@@ -1,0 +1,74 @@
+//! The wire contract, version 1: how a task looks as an AMQP message. `docs/protocol.md` states it with MUST and SHOULD.
+
+mod body;
+mod envelope;
+mod moves;
+
+pub use body::{BodyError, Limits};
+pub use envelope::{Envelope, Facts, Unreadable};
+pub use moves::{DeadReason, Failure, Outgoing, Reply, ReplyStatus, dead, reply, retry};
+
+use lapin::types::ShortString;
+
+/// The names of Leveret's own headers.
+pub mod header {
+    /// Task name, for clients that cannot set the property `type`.
+    pub const TASK: &str = "leveret-task";
+    /// Number of this attempt, from 1. Only Leveret raises it.
+    pub const ATTEMPT: &str = "leveret-attempt";
+    /// How many attempts there may be; over the handler's own policy.
+    pub const MAX_ATTEMPTS: &str = "leveret-max-attempts";
+    /// Delays between attempts, such as `30s` or `1s..10m`; over the handler's own policy.
+    pub const BACKOFF: &str = "leveret-backoff";
+    /// How long one attempt may run, in milliseconds; over the handler's own policy.
+    pub const TIMEOUT_MS: &str = "leveret-timeout-ms";
+    /// Not to run before this time, in Unix milliseconds.
+    pub const NOT_BEFORE: &str = "leveret-not-before";
+    /// Not to run at or after this time, in Unix milliseconds: dead-lettered as `expired`.
+    pub const EXPIRES_AT: &str = "leveret-expires-at";
+    /// Affinity: tasks with the same key belong together.
+    pub const KEY: &str = "leveret-key";
+    /// The schedule that made the task.
+    pub const SCHEDULE: &str = "leveret-schedule";
+    /// The time of the tick that made the task, in Unix milliseconds.
+    pub const SCHEDULED_AT: &str = "leveret-scheduled-at";
+    /// The queue a moved message belongs to, whatever its routing key.
+    pub const QUEUE: &str = "leveret-queue";
+    /// Why a task is dead.
+    pub const DEAD_REASON: &str = "leveret-dead-reason";
+    /// The text of the last failure, at most 8 KiB.
+    pub const ERROR: &str = "leveret-error";
+    /// The kind of the last failure: `error`, `panic`, `timeout` and so on.
+    pub const ERROR_KIND: &str = "leveret-error-kind";
+    /// When the task first failed, in Unix milliseconds.
+    pub const FIRST_FAILED_AT: &str = "leveret-first-failed-at";
+    /// When the task last failed, in Unix milliseconds.
+    pub const FAILED_AT: &str = "leveret-failed-at";
+    /// The worker that saw the last failure.
+    pub const WORKER: &str = "leveret-worker";
+    /// On a reply: `done` or `dead`.
+    pub const STATUS: &str = "leveret-status";
+    /// On a reply: the id of the task that it answers.
+    pub const TASK_ID: &str = "leveret-task-id";
+}
+
+/// The media type of a body of JSON, the default.
+pub const JSON: &str = "application/json";
+
+/// A text from outside as an AMQP short string.
+///
+/// # Errors
+/// [`TooLong`] above 255 bytes, where lapin's own conversion panics.
+pub fn short(what: &'static str, text: &str) -> Result<ShortString, TooLong> {
+    ShortString::try_new(text).map_err(|_| TooLong { what, bytes: text.len() })
+}
+
+/// A text does not fit where AMQP has room for 1 to 255 bytes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the {what} has {bytes} bytes, AMQP has room for 1 to 255")]
+pub struct TooLong {
+    /// What the text was to be.
+    pub what: &'static str,
+    /// Its length in bytes.
+    pub bytes: usize,
+}

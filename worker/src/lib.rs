@@ -1,0 +1,3 @@
+//! Consume, run, settle.
+
+pub mod exec;
