@@ -1,0 +1,68 @@
+//! The handler behind a `[tasks."name"]` table: each attempt is one command or one HTTP call.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{FutureExt, future::BoxFuture};
+
+use crate::{
+    context::Context,
+    exec::{ExecFailure, ExecFailureKind, ExecRequest, ExecSettings, ExecSettingsError, Executor},
+    handler::Handle,
+    outcome::{Error, ErrorKind, Outcome},
+};
+
+/// Runs the tasks of one table.
+pub(crate) struct ExecHandler {
+    executor: Executor,
+    overtime: Duration,
+}
+
+impl ExecHandler {
+    pub(crate) fn new(settings: &ExecSettings) -> Result<Self, ExecSettingsError> {
+        // The executor keeps the time itself, so that a command is asked to end before it is killed. The worker
+        // looks away for as long as that may take.
+        let overtime = settings.grace.unwrap_or(Duration::from_secs(5)) + Duration::from_secs(5);
+        Ok(Self { executor: Executor::new(settings)?, overtime })
+    }
+}
+
+impl Handle for ExecHandler {
+    fn call(&self, context: Context, body: Bytes) -> BoxFuture<'static, Result<Outcome, Error>> {
+        let executor = self.executor.clone();
+        let request = ExecRequest {
+            task: context.task().to_owned(),
+            task_id: context.id().to_string(),
+            queue: context.queue().to_owned(),
+            attempt: context.attempt(),
+            max_attempts: context.max_attempts(),
+            content_type: context.content_type().to_owned(),
+            payload: body,
+            traceparent: context.trace().map(|trace| trace.traceparent().to_owned()),
+            timeout: Some(context.timeout()),
+            cancelled: context.stopping(),
+        };
+        async move {
+            match executor.run(request).await {
+                Ok(output) => Ok(Outcome::Result(output.result())),
+                Err(failure) => Err(failed(failure)),
+            }
+        }
+        .boxed()
+    }
+
+    fn overtime(&self) -> Duration {
+        self.overtime
+    }
+}
+
+fn failed(failure: ExecFailure) -> Error {
+    let kind = match (failure.kind, failure.retry_after) {
+        (ExecFailureKind::Retryable, Some(delay)) => ErrorKind::RetryAfter(delay),
+        (ExecFailureKind::Retryable, None) => ErrorKind::Retry,
+        (ExecFailureKind::Permanent, _) => ErrorKind::Reject,
+        (ExecFailureKind::TimedOut, _) => ErrorKind::TimedOut,
+        (ExecFailureKind::Cancelled, _) => ErrorKind::Stopped,
+    };
+    Error::of(kind, failure.message)
+}

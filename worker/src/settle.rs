@@ -1,0 +1,150 @@
+//! Settling: what must be stored for an outcome is stored and confirmed first, and only then is the delivery
+//! acknowledged. Whatever fails on the way, the broker still has the task.
+
+use leveret_common::{
+    clock::UnixMillis,
+    link::{Delivery, PublishError},
+    wire::{self, DeadReason, Envelope, Failure, Outgoing, Reply, ReplyStatus, TooLong},
+};
+use serde_json::json;
+use tracing::{debug, error, info, warn};
+
+use crate::{execute::Verdict, lane::Lane};
+
+/// Where a task goes next.
+pub(crate) enum Move {
+    /// To a tier, from which it comes back to its queue.
+    Later { attempt: u32, at: UnixMillis, failure: Option<(&'static str, String)> },
+    /// To the dead-letter queue.
+    Dead { reason: DeadReason, kind: &'static str, error: String },
+}
+
+impl Move {
+    /// It is not to run before `at`, and nothing went wrong.
+    pub(crate) fn later(attempt: u32, at: UnixMillis) -> Self {
+        Self::Later { attempt, at, failure: None }
+    }
+
+    /// It failed and is to run again from `at` on.
+    pub(crate) fn again(attempt: u32, at: UnixMillis, kind: &'static str, error: String) -> Self {
+        Self::Later { attempt, at, failure: Some((kind, error)) }
+    }
+
+    /// It will not run again by itself.
+    pub(crate) fn dead(reason: DeadReason, kind: &'static str, error: String) -> Self {
+        Self::Dead { reason, kind, error }
+    }
+}
+
+impl Lane {
+    /// Does what the verdict asks for, in the order that loses nothing.
+    pub(crate) async fn settle(&self, delivery: Delivery, envelope: &Envelope, verdict: Verdict) {
+        match verdict {
+            Verdict::Done(result) => {
+                let answered = self.reply(envelope, ReplyStatus::Done, result.unwrap_or_default()).await;
+                if answered { delivery.ack() } else { delivery.requeue() }
+            }
+            Verdict::Discarded => delivery.ack(),
+            Verdict::GivenBack => delivery.give_back(),
+            Verdict::Moved(Move::Later { attempt, at, failure }) => {
+                self.retry(delivery, envelope, attempt, at, failure).await;
+            }
+            Verdict::Moved(Move::Dead { reason, kind, error }) => {
+                self.bury(delivery, envelope, reason, kind, error).await;
+            }
+        }
+    }
+
+    async fn retry(
+        &self,
+        delivery: Delivery,
+        envelope: &Envelope,
+        attempt: u32,
+        at: UnixMillis,
+        failure: Option<(&'static str, String)>,
+    ) {
+        let now = self.surroundings.clock.now();
+        let tier = self.queue.tier(self.tiers.step(at.since(now)));
+        let facts = &envelope.facts;
+        if let Some((kind, error)) = &failure {
+            let in_ms = at.since(now).as_millis() as u64;
+            info!(task_id = %facts.id, task = facts.task, attempt = facts.attempt, kind, in_ms, "attempt failed, trying again: {error}");
+        } else {
+            debug!(task_id = %facts.id, task = facts.task, %at, tier, "not yet to be run");
+        }
+        let failure = failure.map(|(kind, error)| self.failure(kind, error, now));
+        let message = wire::retry(envelope, self.queue(), &tier, attempt, at, failure.as_ref());
+        match self.store(message).await {
+            Ok(()) => delivery.ack(),
+            Err(error) => {
+                warn!(task_id = %facts.id, task = facts.task, tier, "cannot move the task to its tier, it goes back to its queue: {error}");
+                delivery.requeue();
+            }
+        }
+    }
+
+    async fn bury(
+        &self,
+        delivery: Delivery,
+        envelope: &Envelope,
+        reason: DeadReason,
+        kind: &'static str,
+        error: String,
+    ) {
+        let facts = &envelope.facts;
+        let why = reason.as_str();
+        error!(task_id = %facts.id, task = facts.task, attempt = facts.attempt, reason = why, kind, "dead: {error}");
+        let note = json!({ "reason": why, "kind": kind, "error": error });
+        let failure = self.failure(kind, error, self.surroundings.clock.now());
+        let message = wire::dead(envelope, self.queue(), self.names.dead(), reason, &failure);
+        match self.store(message).await {
+            Ok(()) => {
+                if self.reply(envelope, ReplyStatus::Dead, note).await {
+                    delivery.ack();
+                } else {
+                    delivery.requeue();
+                }
+            }
+            Err(error) => {
+                // The broker knows the way to the dead-letter queue as well; only the reason gets lost.
+                warn!(task_id = %facts.id, task = facts.task, "cannot park the task with its reason, the broker is to move it: {error}");
+                delivery.dead_letter();
+            }
+        }
+    }
+
+    /// Tells whoever asked how the task ended; false when they must still be told.
+    async fn reply(&self, envelope: &Envelope, status: ReplyStatus, body: serde_json::Value) -> bool {
+        if envelope.facts.reply_to.is_none() {
+            return true;
+        }
+        let body = serde_json::to_vec(&body).unwrap_or_default().into();
+        let sent = match wire::reply(&envelope.facts, Reply { status, body }) {
+            Ok(None) => return true,
+            Ok(Some(message)) => self.publisher.publish(message).await,
+            Err(error) => Err(PublishError::Invalid(error.into())),
+        };
+        let facts = &envelope.facts;
+        match sent {
+            Ok(()) => true,
+            Err(error @ (PublishError::Refused | PublishError::Unconfirmed { .. } | PublishError::Closed)) => {
+                warn!(task_id = %facts.id, task = facts.task, reply_to = facts.reply_to, "the reply is not stored, the task goes back to its queue: {error}");
+                false
+            }
+            Err(error) => {
+                // It would fail again each time: the task is done, only its reply cannot be sent.
+                warn!(task_id = %facts.id, task = facts.task, reply_to = facts.reply_to, "the reply cannot be sent: {error}");
+                true
+            }
+        }
+    }
+
+    async fn store(&self, message: Result<Outgoing, TooLong>) -> Result<(), PublishError> {
+        let message = message.map_err(|error| PublishError::Invalid(error.into()))?;
+        self.publisher.publish(message).await
+    }
+
+    fn failure(&self, kind: &str, error: String, at: UnixMillis) -> Failure {
+        Failure { error, kind: kind.to_owned(), at, worker: self.surroundings.worker.clone() }
+    }
+}
