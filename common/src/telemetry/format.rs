@@ -137,17 +137,19 @@ impl Fields<'_> {
 
     fn line(&mut self, name: &str, value: impl FnOnce(LogFormat, &mut dyn Write) -> fmt::Result) {
         let name = name.strip_prefix("r#").unwrap_or(name);
-        let write = || -> fmt::Result {
-            match (self.format, name) {
-                (LogFormat::Human, _) => write!(self.out, "{name}=")?,
-                // These three are the line's own.
-                (LogFormat::Json, "timestamp" | "level" | "target") => write!(self.out, "\"field.{name}\":")?,
-                (LogFormat::Json, _) => write!(self.out, "\"{name}\":")?,
-            }
-            value(self.format, self.out)?;
-            self.out.write_str("\n")
+        // Whole strings rather than format strings: this runs once a field for every task.
+        let (before, after) = match (self.format, name) {
+            (LogFormat::Human, _) => ("", "="),
+            // These three are the line's own.
+            (LogFormat::Json, "timestamp" | "level" | "target") => ("\"field.", "\":"),
+            (LogFormat::Json, _) => ("\"", "\":"),
         };
-        self.result = self.result.and_then(|()| write());
+        let out = &mut *self.out;
+        self.result = self
+            .result
+            .and_then(|()| [before, name, after].into_iter().try_for_each(|part| out.write_str(part)))
+            .and_then(|()| value(self.format, out))
+            .and_then(|()| out.write_str("\n"));
     }
 }
 
@@ -221,6 +223,6 @@ fn quote(out: &mut (impl Write + ?Sized), text: &str) -> fmt::Result {
     if text.bytes().any(|byte| byte < b' ' || matches!(byte, b'"' | b'\\')) {
         out.write_str(&serde_json::to_string(text).map_err(|_| fmt::Error)?)
     } else {
-        write!(out, "\"{text}\"")
+        ["\"", text, "\""].into_iter().try_for_each(|part| out.write_str(part))
     }
 }
