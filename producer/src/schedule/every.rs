@@ -26,7 +26,7 @@ impl Every {
     pub fn new(period: Duration) -> Result<Self, ExpressionError> {
         let fits = (Self::SHORTEST..=Self::LONGEST).contains(&period);
         match i64::try_from(period.as_millis()) {
-            Ok(period_ms) if fits && period.subsec_nanos() % 1_000_000 == 0 => Ok(Self { period_ms }),
+            Ok(period_ms) if fits && period.subsec_nanos().is_multiple_of(1_000_000) => Ok(Self { period_ms }),
             _ => Err(ExpressionError::Period { period }),
         }
     }

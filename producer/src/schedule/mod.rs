@@ -1,10 +1,11 @@
-//! When a schedule runs: the expression, the time zone, and the two put together.
+//! A schedule: when it runs and what it publishes.
 //!
 //! | type | what it is |
 //! |---|---|
 //! | [`Expression`] | what was written down, with its dialect: Unix cron, Quartz cron or a fixed rate |
 //! | [`Zone`] | the time zone whose clocks a cron expression speaks of |
 //! | [`Timetable`] | an expression in a zone: it names the next moment after any other |
+//! | [`Schedule`] | a named timetable with the message that each tick publishes |
 //!
 //! # Clocks that are put forward and back
 //!
@@ -23,6 +24,7 @@
 
 mod calendar;
 mod civil;
+mod definition;
 mod error;
 mod every;
 mod expression;
@@ -31,6 +33,7 @@ mod timetable;
 mod unix;
 mod zone;
 
+pub use definition::{InvalidName, Schedule};
 pub use error::{ExpressionError, Field, UnknownZone};
 pub use every::Every;
 pub use expression::{Cron, Dialect, Expression};

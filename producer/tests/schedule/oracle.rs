@@ -92,8 +92,7 @@ impl Fields {
     fn matches(&self, local: DateTime) -> bool {
         let day = self.day.values.contains(&local.day());
         let weekday = local.weekday().to_sunday_zero_offset();
-        let weekday =
-            self.weekday.values.contains(&weekday) || weekday == 0 && self.weekday.values.contains(&7);
+        let weekday = self.weekday.values.contains(&weekday) || weekday == 0 && self.weekday.values.contains(&7);
         let either = !self.day.starred() && !self.weekday.starred();
         local.second() == 0
             && self.minute.values.contains(&local.minute())

@@ -35,7 +35,10 @@ fn there_is_an_answer_at_the_ends_of_time() {
     assert_eq!(timetable.next_after(UnixMillis(i64::MIN)), Some(moment("1970-01-01T05:00:00Z")));
     assert_eq!(timetable.next_after(UnixMillis(i64::MAX)), None);
     // Between seconds: the next whole one counts.
-    assert_eq!(timetable.next_after(UnixMillis(moment("2026-01-01T05:00:00Z").0 - 1)), Some(moment("2026-01-01T05:00:00Z")));
+    assert_eq!(
+        timetable.next_after(UnixMillis(moment("2026-01-01T05:00:00Z").0 - 1)),
+        Some(moment("2026-01-01T05:00:00Z"))
+    );
 }
 
 #[test]

@@ -74,7 +74,10 @@ fn mistakes_are_named_with_their_field_and_their_remedy() {
         ("0 24 * * *", "24 is out of range in the hour field, which takes 0 to 23"),
         ("0 0 0 * *", "0 is out of range in the day-of-month field, which takes 1 to 31"),
         ("0 0 * 99999999999 *", "99999999999 is out of range in the month field, which takes 1 to 12 or jan to dec"),
-        ("0 0 * * 8", "8 is out of range in the day-of-week field, which takes 0 to 7 (0 and 7 are Sunday) or sun to sat"),
+        (
+            "0 0 * * 8",
+            "8 is out of range in the day-of-week field, which takes 0 to 7 (0 and 7 are Sunday) or sun to sat",
+        ),
         ("0 0 ? * 1", "\"?\" means nothing in the day-of-month field, which takes `*` or 1 to 31"),
         ("0 0 L * *", "\"L\" means nothing in the day-of-month field, which takes `*` or 1 to 31"),
         ("0, * * * *", "\"\" means nothing in the minute field, which takes `*` or 0 to 59"),
@@ -86,10 +89,7 @@ fn mistakes_are_named_with_their_field_and_their_remedy() {
         ("0 0 * * fri-mon", "the range \"fri-mon\" in the day-of-week field runs backwards: write \"5-6,0-1\""),
         ("0 0 30 2 *", "\"0 0 30 2 *\" never runs: no date matches its days, months and years"),
         ("0 0 31 4,6 *", "\"0 0 31 4,6 *\" never runs: no date matches its days, months and years"),
-        (
-            "* * * *",
-            "\"* * * *\" has 4 fields where Unix cron has 5: minute, hour, day of month, month, day of week",
-        ),
+        ("* * * *", "\"* * * *\" has 4 fields where Unix cron has 5: minute, hour, day of month, month, day of week"),
         (
             "0 0 3 * * ?",
             "\"0 0 3 * * ?\" has 6 fields where Unix cron has 5: minute, hour, day of month, month, day of week; if it \
