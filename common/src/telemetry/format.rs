@@ -38,6 +38,9 @@ where
         self.format_fields(Writer::new(&mut own), event)?;
         let mut fields = Vec::new();
         merge(&mut fields, &own);
+        if let Some(at) = fields.iter().position(|field| key(field).trim_matches('"') == "message") {
+            fields[..=at].rotate_right(1);
+        }
         for span in ctx.event_scope().into_iter().flatten() {
             if let Some(rendered) = span.extensions().get::<FormattedFields<Self>>() {
                 merge(&mut fields, &rendered.fields);
@@ -123,6 +126,7 @@ impl Fields<'_> {
     fn put(&mut self, name: &str, text: &str) {
         self.line(name, |format, out| match format {
             LogFormat::Json => quote(out, text),
+            LogFormat::Human if name == "message" => plain(out, text),
             LogFormat::Human if text.is_empty() || text.contains(needs_quotes) => {
                 write!(out, "{text:?}")
             }

@@ -107,6 +107,14 @@ fn a_human_line_cannot_be_forged() {
 }
 
 #[test]
+fn the_message_comes_first_wherever_it_stands_in_the_code() {
+    let log = Log::default();
+    let (_telemetry, dispatch) = log.pipeline(&settings("info", LogFormat::Human));
+    with_default(&dispatch, || tracing::info!(items = 3, message = "order stored"));
+    assert!(log.text().ends_with(": order stored items=3\n"), "{}", log.text());
+}
+
+#[test]
 fn payloads_of_returned_messages_are_never_logged() {
     let log = Log::default();
     for filter in ["trace", "lapin=trace"] {
