@@ -1,6 +1,8 @@
 //! The producer against a broker that is a stand-in and a clock that is held: which ticks are published, when, and
 //! under which ids.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::{
     sync::{
         Arc,

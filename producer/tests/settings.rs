@@ -1,5 +1,7 @@
 //! The `[schedules.<name>]` tables of `leveret.toml`, as a user writes them.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::collections::BTreeMap;
 
 use leveret_common::clock::UnixMillis;
