@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How long the pauses between tries at one tick get; they start at half a second.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Publishes a task for each tick of its schedules, with confirms.
 ///
