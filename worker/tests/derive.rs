@@ -25,7 +25,7 @@ struct ClearCache;
 struct CountPages(Vec<u8>, u32);
 
 #[derive(Serialize, Deserialize, Task)]
-#[task(name = "notify", queue = "high-prio_1",)]
+#[task(name = "notify", queue = "high-prio_1")]
 enum Notify {
     _Mail { to: String },
     _Text(String),

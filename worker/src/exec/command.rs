@@ -12,6 +12,7 @@ use futures_util::{
     FutureExt,
     future::{FusedFuture, join, join3},
 };
+use leveret_common::duration;
 use rustix::process::Signal;
 use tokio::{
     io::AsyncWriteExt,
@@ -96,6 +97,10 @@ impl CommandRunner {
         })
     }
 
+    pub(super) fn overtime(&self) -> Duration {
+        self.grace + KILL_PATIENCE
+    }
+
     pub(super) async fn run(&self, request: &ExecRequest) -> Result<ExecOutput, ExecFailure> {
         let mut group = ProcessGroup::spawn(&mut self.prepare(request)).map_err(|error| self.not_started(&error))?;
         let limit = request.timeout.or(self.timeout);
@@ -122,8 +127,11 @@ impl CommandRunner {
         let failed = |kind, what: String| Err(ExecFailure::new(kind, explain(what, &stdout, &stderr)));
         match (end, status) {
             (End::TimedOut, _) => {
-                let limit = leveret_common::duration::format(limit.unwrap_or_default());
-                failed(ExecFailureKind::TimedOut, format!("{} did not finish within {limit} and was stopped", self.label))
+                let limit = duration::format(limit.unwrap_or_default());
+                failed(
+                    ExecFailureKind::TimedOut,
+                    format!("{} did not finish within {limit} and was stopped", self.label),
+                )
             }
             (End::Cancelled, _) => {
                 failed(ExecFailureKind::Cancelled, format!("{} was stopped because its task was cancelled", self.label))
@@ -165,7 +173,7 @@ impl CommandRunner {
     async fn finish(&self, end: &End, group: &mut ProcessGroup, pipes: Pin<&mut impl FusedFuture<Output = ()>>) {
         if let End::Exited = end {
             if timeout(LINGER, closed(pipes)).await.is_err() {
-                tracing::warn!(command = %self.label, "a process that the command left behind held its output open and is killed");
+                tracing::warn!(command = %self.label, "kills a process left behind, which holds the output open");
             }
             return;
         }
@@ -180,13 +188,16 @@ impl CommandRunner {
         let program = &self.program;
         match (error.kind(), &self.directory) {
             (io::ErrorKind::NotFound | io::ErrorKind::NotADirectory, Some(directory)) if !directory.is_dir() => {
-                ExecFailure::permanent(format!("the directory `{}` to run `{program}` in does not exist", directory.display()))
+                ExecFailure::permanent(format!(
+                    "the directory `{}` to run `{program}` in does not exist",
+                    directory.display()
+                ))
             }
             (io::ErrorKind::NotFound, _) => ExecFailure::permanent(format!(
                 "program `{program}` was not found: install it on this worker, or give its full path in `command`"
             )),
             (io::ErrorKind::PermissionDenied, _) => ExecFailure::permanent(format!(
-                "program `{program}` may not be run by this worker: make it executable, or check the permissions of its directory"
+                "program `{program}` may not be run by this worker: check that it is executable, and its directory readable"
             )),
             (io::ErrorKind::InvalidInput | io::ErrorKind::ArgumentListTooLong, _) => ExecFailure::permanent(format!(
                 "program `{program}` cannot be given this task's id or headers as environment variables: {error}"
@@ -239,7 +250,10 @@ fn check_environment(environment: &NamedValues) -> Result<(), ExecSettingsError>
             return Err(ExecSettingsError::Reserved { name: name.to_owned() });
         }
         if name.is_empty() || name.contains(['=', '\0']) {
-            return Err(unusable(&format!("environment variable {name:?}"), "a name is not empty and has no `=` in it"));
+            return Err(unusable(
+                &format!("environment variable {name:?}"),
+                "a name is not empty and has no `=` in it",
+            ));
         }
         if value.contains('\0') {
             return Err(unusable(&format!("environment variable `{name}`"), "its value contains a NUL character"));

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use leveret_common::duration;
 use reqwest::{
     Client, Method, Response, StatusCode, Url,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER},
@@ -9,9 +10,7 @@ use reqwest::{
 
 use super::{
     ExecFailure, ExecFailureKind, ExecOutput, ExecRequest, ExecSettings, ExecSettingsError, ExecStatus, HttpSettings,
-    StatusSet,
-    output::first_words,
-    request::deadline,
+    StatusSet, output::first_words, request::deadline,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -72,7 +71,7 @@ impl HttpRunner {
             )),
             () = deadline(limit) => Err(ExecFailure::new(
                 ExecFailureKind::TimedOut,
-                format!("{} gave no answer within {}", self.label, leveret_common::duration::format(limit.unwrap_or_default())),
+                format!("{} gave no answer within {}", self.label, duration::format(limit.unwrap_or_default())),
             )),
         }
     }
@@ -141,7 +140,9 @@ impl HttpRunner {
     fn refused(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> ExecFailure {
         let mut message = format!("{} answered {status}", self.label);
         let header = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        if status.is_redirection() && let Some(location) = header(LOCATION) {
+        if status.is_redirection()
+            && let Some(location) = header(LOCATION)
+        {
             message += &format!(", a redirect to {location}, which is not followed: put the final URL in `url`");
         }
         if !body.trim_ascii().is_empty() {

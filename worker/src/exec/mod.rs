@@ -54,7 +54,7 @@ mod settings;
 mod settings_error;
 mod status_set;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub use failure::{ExecFailure, ExecFailureKind};
 pub use output::{ExecOutput, ExecStatus};
@@ -89,6 +89,15 @@ impl Executor {
             (None, None) => return Err(ExecSettingsError::Neither),
         };
         Ok(Self(Arc::new(runner)))
+    }
+
+    /// How much longer than its timeout an attempt may take at most, to let a command finish and be killed: its grace
+    /// and 5 s. A request is given up at the timeout.
+    pub fn overtime(&self) -> Duration {
+        match &*self.0 {
+            Runner::Command(command) => command.overtime(),
+            Runner::Http(_) => Duration::ZERO,
+        }
     }
 
     /// Runs one attempt to its end.

@@ -3,7 +3,9 @@
 #[non_exhaustive]
 pub enum ExecSettingsError {
     /// The table does not say what to run.
-    #[error("neither `command` nor `http` is set: write command = [\"program\", \"argument\"] or http = {{ url = \"https://…\" }}")]
+    #[error(
+        "neither `command` nor `http` is set: write command = [\"program\", \"argument\"] or http = {{ url = \"https://…\" }}"
+    )]
     Neither,
     /// The table says two things to run.
     #[error("both `command` and `http` are set: keep one, and give the other a task name of its own")]
@@ -61,7 +63,9 @@ pub enum ExecSettingsError {
         method: String,
     },
     /// A header that HTTP does not allow.
-    #[error("header {name:?} cannot be sent: a name is made of letters, digits and hyphens, a value has no line breaks")]
+    #[error(
+        "header {name:?} cannot be sent: a name is made of letters, digits and hyphens, a value has no line breaks"
+    )]
     Header {
         /// Name of the header.
         name: String,

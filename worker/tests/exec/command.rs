@@ -63,11 +63,9 @@ async fn the_exit_code_decides_whether_another_attempt_makes_sense() {
     let failure = run(&exits(3), request("")).await.unwrap_err();
     assert_eq!(failure.kind, ExecFailureKind::Retryable);
     assert_eq!(failure.to_string(), "the shell command exited with code 3: no such order");
-    for (code, kind) in [
-        (64, ExecFailureKind::Permanent),
-        (65, ExecFailureKind::Permanent),
-        (75, ExecFailureKind::Retryable),
-    ] {
+    for (code, kind) in
+        [(64, ExecFailureKind::Permanent), (65, ExecFailureKind::Permanent), (75, ExecFailureKind::Retryable)]
+    {
         assert_eq!(run(&exits(code), request("")).await.unwrap_err().kind, kind, "{code}");
     }
     let mut settings = exits(3);

@@ -44,7 +44,7 @@ fn every_option_is_read() {
     assert_eq!(settings.timeout, Some(Duration::from_secs(90)));
     assert_eq!(settings.grace, Some(Duration::from_millis(500)));
     assert_eq!((settings.retries, settings.output_limit), (Some(8), 1 << 20));
-    assert!(Executor::new(&settings).is_ok());
+    assert_eq!(Executor::new(&settings).unwrap().overtime(), Duration::from_millis(5500));
 
     let http = read(
         r#"
@@ -57,7 +57,7 @@ fn every_option_is_read() {
         "#,
     )
     .unwrap();
-    assert!(Executor::new(&http).is_ok());
+    assert_eq!(Executor::new(&http).unwrap().overtime(), Duration::ZERO);
 }
 
 #[test]
