@@ -104,7 +104,10 @@ impl Worker {
     /// [`InvalidName`] when the namespace breaks the rules of names.
     pub fn topology(&self) -> Result<Topology, InvalidName> {
         let empty = Topology::new(&self.settings.namespace)?;
-        Ok(self.queues.iter().fold(empty, |topology, (name, options)| topology.queue(name.clone(), options.settings.clone())))
+        Ok(self
+            .queues
+            .iter()
+            .fold(empty, |topology, (name, options)| topology.queue(name.clone(), options.settings.clone())))
     }
 
     /// Connects, declares the queues and begins to work. Waits for a broker that does not answer yet.
@@ -247,7 +250,8 @@ impl WorkerBuilder {
                 PolicyParts::Defaults { timeout, retries } => TaskPolicy {
                     timeout: timeout.unwrap_or(self.policy.timeout),
                     retry: RetryPolicy {
-                        max_attempts: retries.map_or(self.policy.retry.max_attempts, |retries| retries.saturating_add(1)),
+                        max_attempts: retries
+                            .map_or(self.policy.retry.max_attempts, |retries| retries.saturating_add(1)),
                         backoff: self.policy.retry.backoff,
                     },
                 },

@@ -13,23 +13,17 @@ use crate::{
 };
 
 /// Runs the tasks of one table.
-pub(crate) struct ExecHandler {
-    executor: Executor,
-    overtime: Duration,
-}
+pub(crate) struct ExecHandler(Executor);
 
 impl ExecHandler {
     pub(crate) fn new(settings: &ExecSettings) -> Result<Self, ExecSettingsError> {
-        // The executor keeps the time itself, so that a command is asked to end before it is killed. The worker
-        // looks away for as long as that may take.
-        let overtime = settings.grace.unwrap_or(Duration::from_secs(5)) + Duration::from_secs(5);
-        Ok(Self { executor: Executor::new(settings)?, overtime })
+        Ok(Self(Executor::new(settings)?))
     }
 }
 
 impl Handle for ExecHandler {
     fn call(&self, context: Context, body: Bytes) -> BoxFuture<'static, Result<Outcome, Error>> {
-        let executor = self.executor.clone();
+        let executor = self.0.clone();
         let request = ExecRequest {
             task: context.task().to_owned(),
             task_id: context.id().to_string(),
@@ -52,7 +46,8 @@ impl Handle for ExecHandler {
     }
 
     fn overtime(&self) -> Duration {
-        self.overtime
+        // The executor keeps the time itself, so that a command is asked to end before it is killed.
+        self.0.overtime()
     }
 }
 

@@ -127,7 +127,8 @@ impl Lane {
         let label = error.label();
         let max_attempts = facts.max_attempts.unwrap_or(kind.policy.retry.max_attempts);
         let backoff = facts.backoff.unwrap_or(kind.policy.retry.backoff);
-        let dead = |reason| (Verdict::Moved(Move::dead(reason, label, error.message.clone())), TaskEnd::Dead, Some(label));
+        let dead =
+            |reason| (Verdict::Moved(Move::dead(reason, label, error.message.clone())), TaskEnd::Dead, Some(label));
         let delay = match error.kind {
             ErrorKind::Stopped => return (Verdict::GivenBack, TaskEnd::GivenBack, None),
             ErrorKind::Reject => return dead(DeadReason::Rejected),

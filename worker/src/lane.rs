@@ -37,7 +37,11 @@ impl Lane {
     }
 
     /// Starts the runners. They take deliveries until there can be no more.
-    pub(crate) fn start(self: &Arc<Self>, concurrency: usize, deliveries: &async_channel::Receiver<Delivery>) -> JoinSet<()> {
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        concurrency: usize,
+        deliveries: &async_channel::Receiver<Delivery>,
+    ) -> JoinSet<()> {
         let mut runners = JoinSet::new();
         for _ in 0..concurrency {
             let (lane, deliveries) = (self.clone(), deliveries.clone());

@@ -263,11 +263,15 @@ impl Subscriber {
                     if !matches!(tokio::time::timeout(self.link.settings().timeout, cancelling).await, Ok(Ok(()))) {
                         break End::Stopped;
                     }
-                    // What the broker had sent before it heard of the cancel goes straight back.
-                    while let Some(Ok(delivery)) = deliveries.next().await {
-                        settler.delivered(delivery.delivery_tag);
-                        settler.settle(delivery.delivery_tag, Verdict::GiveBack);
-                    }
+                    // What the broker had sent before it heard of the cancel goes straight back. The stream ends
+                    // with the subscription; should it not, the channel's end gives back the rest.
+                    let giving_back = async {
+                        while let Some(Ok(delivery)) = deliveries.next().await {
+                            settler.delivered(delivery.delivery_tag);
+                            settler.settle(delivery.delivery_tag, Verdict::GiveBack);
+                        }
+                    };
+                    let _ = tokio::time::timeout(self.link.settings().timeout, giving_back).await;
                 }
                 () = settler.drained(), if cancelled => break End::Stopped,
                 () = self.finish.cancelled(), if cancelled => break End::Stopped,

@@ -3,7 +3,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -35,6 +38,7 @@ const CLOSED_CHANNELS: u8 = 3;
 pub struct Publisher {
     inbox: mpsc::Sender<Job>,
     timeout: Duration,
+    numbers: Arc<AtomicU64>,
     large: Arc<Semaphore>,
     metrics: Arc<PublishMetrics>,
     closing: CancellationToken,
@@ -45,6 +49,8 @@ pub struct Publisher {
 struct Job {
     message: Outgoing,
     answer: oneshot::Sender<Result<(), PublishError>>,
+    /// Counts the messages of a publisher, so that they keep their order when they are sent again.
+    number: u64,
     closed_channels: u8,
     _room: Option<OwnedSemaphorePermit>,
 }
@@ -60,6 +66,7 @@ impl Publisher {
         let publisher = Self {
             inbox,
             timeout: settings.publish_timeout,
+            numbers: Arc::default(),
             large: Arc::new(Semaphore::new(LARGE_BODIES)),
             metrics: Arc::new(Instruments::global().publish()),
             closing: CancellationToken::new(),
@@ -106,8 +113,10 @@ impl Publisher {
                 let permits = u32::try_from(size.min(LARGE_BODIES)).unwrap_or(u32::MAX);
                 Some(self.large.clone().acquire_many_owned(permits).await.map_err(|_| PublishError::Closed)?)
             };
-            let job = Job { message, answer, closed_channels: 0, _room: room };
-            self.inbox.send(job).await.map_err(|_| PublishError::Closed)
+            let place = self.inbox.reserve().await.map_err(|_| PublishError::Closed)?;
+            let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+            place.send(Job { message, answer, number, closed_channels: 0, _room: room });
+            Ok::<_, PublishError>(())
         };
         let metrics = self.metrics.clone();
         match tokio::time::timeout_at(deadline, handing_over).await {
@@ -180,6 +189,8 @@ impl Actor {
                 Err(_) => return,
             }
             self.waiting.retain(|job| !job.answer.is_closed());
+            // The confirms of a lost channel fail in no order; what is sent again is sent in the order it came.
+            self.waiting.make_contiguous().sort_unstable_by_key(|job| job.number);
             if self.closing.is_cancelled() && self.waiting.is_empty() && self.jobs.is_empty() {
                 return;
             }
@@ -197,7 +208,7 @@ impl Actor {
             Ok(Ok(channel)) => return Ok(Some((live, channel))),
             Ok(Err(error)) => debug!(reason = %reason(&error), "no publishing channel"),
             Err(_) => {
-                warn!(host = %live.host, "the broker does not answer the request for a publishing channel")
+                warn!(host = %live.host, "the broker does not answer the request for a publishing channel");
             }
         }
         // A connection that is going down is soon gone; one that is up is asked again after a breath.
@@ -213,23 +224,19 @@ impl Actor {
         let mut returned: HashMap<ReturnKey, usize> = HashMap::new();
         let mut taken = Vec::with_capacity(BATCH);
         let mut finished = Vec::with_capacity(self.window);
-        let mut lost = None;
+        let mut lost = false;
+        let mut more = true;
         loop {
-            while lost.is_none() && flight.len() < self.window {
-                let Some(job) = self.waiting.pop_front() else {
-                    break;
-                };
+            while !lost && flight.len() < self.window {
+                let Some(job) = self.waiting.pop_front() else { break };
                 flight.push(send(channel, job));
             }
-            let room = self.window.saturating_sub(flight.len()).min(BATCH);
-            if flight.is_empty() {
-                if lost.is_some() {
-                    return End::Lost;
-                }
-                if self.closing.is_cancelled() {
-                    self.jobs.close();
-                }
+            match (flight.is_empty(), lost, more) {
+                (true, true, _) => return End::Lost,
+                (true, false, false) => return End::Done,
+                _ => {}
             }
+            let room = self.window.saturating_sub(flight.len()).min(BATCH);
             tokio::select! {
                 biased;
                 Some(first) = flight.next() => {
@@ -244,31 +251,16 @@ impl Actor {
                         note_return(outcome, &mut returned);
                     }
                     for (job, outcome) in finished.drain(..) {
-                        if let Err(error) = self.answer(job, outcome, &mut returned) {
-                            lost = Some(error);
-                        }
+                        lost |= self.answer(job, outcome, &mut returned).is_err();
                     }
                 }
-                count = self.jobs.recv_many(&mut taken, room), if lost.is_none() && room > 0 => {
-                    if count == 0 && flight.is_empty() {
-                        return End::Done;
-                    }
+                count = self.jobs.recv_many(&mut taken, room), if more && !lost && room > 0 => {
+                    more = count > 0;
                     let wanted = taken.drain(..).filter(|job| !job.answer.is_closed());
                     flight.extend(wanted.map(|job| send(channel, job)));
-                    if count == 0 {
-                        // Closed, with confirms still to come.
-                        let next = flight.next().await;
-                        finished.extend(next);
-                        for (job, mut outcome) in finished.drain(..) {
-                            note_return(&mut outcome, &mut returned);
-                            if let Err(error) = self.answer(job, outcome, &mut returned) {
-                                lost = Some(error);
-                            }
-                        }
-                    }
                 }
                 () = self.closing.cancelled(), if !self.jobs.is_closed() => self.jobs.close(),
-                () = live.lost.cancelled(), if lost.is_none() && flight.is_empty() => return End::Lost,
+                () = live.lost.cancelled(), if flight.is_empty() => return End::Lost,
             }
         }
     }

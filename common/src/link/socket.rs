@@ -244,6 +244,7 @@ impl Reactor for Sockets {
         self.0.sleep(duration)
     }
 
+    #[allow(clippy::disallowed_types, reason = "the trait's own signature")]
     fn interval(&self, period: Duration) -> impl futures_util::Stream<Item = std::time::Instant> + Send + 'static {
         self.0.interval(period)
     }
