@@ -1,2 +1,47 @@
-//! The binary `leveret`.
-fn main() {}
+//! The binary `leveret`: parse, run one command, say how it ended.
+
+mod arguments;
+mod commands;
+mod failure;
+mod output;
+mod service;
+mod session;
+mod settings;
+mod signals;
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Parser;
+
+use crate::{
+    arguments::Arguments,
+    failure::{Exit, Failure},
+    output::Output,
+    session::Session,
+};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        // Help and version end here as well, with 0.
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8));
+        }
+    };
+    // Nothing chooses a TLS implementation by itself. An error says that one is chosen already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let output = Output::new(arguments.global.json, arguments.global.quiet);
+    let session = Session::new(arguments.global, output.clone());
+    let ended = run(session, arguments.command);
+    ended.unwrap_or_else(|failure| output.failure(&failure)).into()
+}
+
+fn run(session: Session, command: arguments::Command) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // On a thread of the runtime, not beside it: a future that wakes often need not cross threads.
+    let ended = runtime.block_on(async { tokio::spawn(commands::run(session, command)).await });
+    // A read of standard input that nobody waits for any more must not hold the process.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    ended?
+}

@@ -1,0 +1,59 @@
+//! The command line: what holds for every command, and which commands there are.
+//!
+//! The environment is read here alone: a variable is another way to give an argument.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{
+    completions::Completions, config::Config, producer::Producer, publish::Publish, queues::Queues,
+    topology::TopologyCommand, worker::Worker,
+};
+
+/// Workers and schedules on RabbitMQ that do not lose messages.
+#[derive(Debug, Parser)]
+#[command(
+    name = "leveret",
+    version,
+    max_term_width = 110,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = crate::failure::EXIT_CODES
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What holds for every command.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Configuration file [default: leveret.toml, if there is one here]
+    #[arg(long, global = true, value_name = "FILE", env = "LEVERET_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// AMQP URL of the broker; overrides `[broker] url` of the file
+    #[arg(long, global = true, value_name = "URL", env = "AMQP_URL", hide_env_values = true)]
+    pub(crate) url: Option<String>,
+    /// Print JSON instead of text, errors too
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print no remarks and no progress
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+/// The commands, in the order in which help lists them.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Worker(Worker),
+    Producer(Producer),
+    Publish(Publish),
+    Queues(Queues),
+    Topology(TopologyCommand),
+    Config(Config),
+    Completions(Completions),
+}

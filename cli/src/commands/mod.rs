@@ -1,0 +1,28 @@
+//! One file a command: its arguments, and `run`.
+
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod producer;
+pub(crate) mod publish;
+pub(crate) mod queues;
+pub(crate) mod topology;
+pub(crate) mod worker;
+
+use crate::{
+    arguments::Command,
+    failure::{Exit, Failure},
+    session::Session,
+};
+
+/// Runs the command that was asked for.
+pub(crate) async fn run(session: Session, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Worker(command) => command.run(session).await,
+        Command::Producer(command) => command.run(session).await,
+        Command::Publish(command) => command.run(session).await,
+        Command::Queues(command) => command.run(session).await,
+        Command::Topology(command) => command.run(session).await,
+        Command::Config(command) => command.run(session).await,
+        Command::Completions(command) => command.run(&session),
+    }
+}

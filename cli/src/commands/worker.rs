@@ -1,0 +1,135 @@
+//! `leveret worker`: runs the tasks of `[tasks]` until it is told to stop.
+
+use std::{collections::BTreeMap, pin::pin};
+
+use clap::Args;
+use leveret::{QueueName, QueueOptions};
+use tracing::{info, warn};
+
+use crate::{
+    failure::{Exit, Failure},
+    service::{Service, ServiceArguments},
+    session::Session,
+    settings::{DEFAULT_FILE, Settings},
+};
+
+/// Run the tasks of leveret.toml: each as a command or an HTTP call
+///
+/// SIGTERM and SIGINT end it with exit code 0: it begins no more tasks, gives those that run the grace period to
+/// finish, and gives back what it has not begun. A second signal gives back what still runs, and ends it at once.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: leveret worker --queue images=2 --queue mail=16 --http 127.0.0.1:9464")]
+pub(crate) struct Worker {
+    /// Consume from this queue, N tasks at once; may be repeated [default: `[worker] queues`, or the queues of the
+    /// tasks]
+    #[arg(long = "queue", value_name = "NAME[=N]", value_parser = parse_queue)]
+    queues: Vec<(QueueName, Option<usize>)>,
+    /// Tasks that run at once per queue; overrides the file
+    #[arg(long, value_name = "N")]
+    concurrency: Option<usize>,
+    #[command(flatten)]
+    service: ServiceArguments,
+}
+
+impl Worker {
+    pub(crate) async fn run(self, session: Session) -> Result<Exit, Failure> {
+        let mut settings = session.settings()?;
+        let queues = self.queues(&settings)?;
+        self.service.apply(&session, &mut settings);
+        let worker = build(&settings, queues)?;
+        let name = worker_name(&settings).to_owned();
+        let mut service = Service::start(&settings, &name, "worker").await?;
+        // It waits for a broker that does not answer yet, and each attempt is logged.
+        let started = tokio::select! {
+            started = worker.start() => started,
+            signal = service.signals.next() => {
+                info!(signal, "stopped before the broker answered");
+                service.end().await;
+                return Ok(Exit::Done);
+            }
+        };
+        let running = match started {
+            Ok(running) => running,
+            Err(error) => {
+                service.end().await;
+                return Err(error.into());
+            }
+        };
+        let health = running.health();
+        service.health.check("broker", move || health.ready());
+        let stopper = running.stopper();
+        let mut ended = pin!(running.wait());
+        let mut asked = false;
+        loop {
+            tokio::select! {
+                () = &mut ended => break,
+                signal = service.signals.next() => {
+                    if asked {
+                        warn!(signal, "stopping now");
+                        stopper.stop_now();
+                    } else {
+                        info!(signal, "asked to stop; the next signal stops at once");
+                        stopper.stop();
+                    }
+                    asked = true;
+                }
+            }
+        }
+        service.end().await;
+        Ok(Exit::Done)
+    }
+
+    /// Which queues to consume from, and how many tasks at once.
+    fn queues(&self, settings: &Settings) -> Result<BTreeMap<QueueName, usize>, Failure> {
+        let concurrency = self.concurrency.unwrap_or(settings.worker.concurrency);
+        if !self.queues.is_empty() {
+            return Ok(self.queues.iter().map(|(name, n)| (name.clone(), n.unwrap_or(concurrency))).collect());
+        }
+        if !settings.worker.queues.is_empty() {
+            let queues = settings.worker.queues.iter();
+            return Ok(queues.map(|(name, n)| (name.clone(), self.concurrency.unwrap_or(*n))).collect());
+        }
+        settings.check_tasks()?;
+        let queues = settings.tasks.values().map(|task| Ok((QueueName::new(&task.queue)?, concurrency)));
+        queues.collect()
+    }
+}
+
+fn worker_name(settings: &Settings) -> &str {
+    settings.worker.name.as_deref().unwrap_or(&settings.broker.name)
+}
+
+fn build(settings: &Settings, queues: BTreeMap<QueueName, usize>) -> Result<leveret::Worker, Failure> {
+    if settings.tasks.is_empty() {
+        let file = settings.file().unwrap_or(DEFAULT_FILE);
+        return Err(Failure::new(
+            Exit::Config,
+            format!("{file}: there is no task to run: add one, such as [tasks.\"hello\"] with command = [\"cat\"]"),
+        ));
+    }
+    settings.check_tasks()?;
+    let mut builder = leveret::Worker::builder(settings.broker.clone())
+        .name(worker_name(settings))
+        .policy(settings.worker.policy())
+        .grace(settings.worker.grace);
+    for (name, concurrency) in queues {
+        let mut options = QueueOptions::concurrency(concurrency).settings(settings.queue(&name));
+        options.prefetch = settings.worker.prefetch;
+        builder = builder.queue(name.as_str(), options);
+    }
+    for (name, task) in &settings.tasks {
+        builder = builder.exec(name, task).map_err(|error| settings.invalid(&["tasks", name], error))?;
+    }
+    Ok(builder.build()?)
+}
+
+fn parse_queue(text: &str) -> Result<(QueueName, Option<usize>), String> {
+    let (name, concurrency) = match text.split_once('=') {
+        Some((name, n)) => {
+            let n = n.parse().ok().filter(|n| (1..=65_535).contains(n));
+            (name, Some(n.ok_or("write the number of tasks at once, 1 to 65535, after the =")?))
+        }
+        None => (text, None),
+    };
+    Ok((QueueName::new(name).map_err(|error| error.to_string())?, concurrency))
+}

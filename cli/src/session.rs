@@ -1,0 +1,50 @@
+//! What a command is given: the global arguments, the output, and ways to the settings and the broker.
+
+use std::{sync::Arc, time::Duration};
+
+use leveret::{
+    BrokerSettings, Client,
+    common::link::{ChannelPool, Link, Role},
+};
+
+use crate::{arguments::Global, failure::Failure, output::Output, settings::Settings};
+
+/// The longest that a command which is not to stay waits for the broker.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a command is given.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub(crate) global: Global,
+    pub(crate) output: Output,
+}
+
+impl Session {
+    pub(crate) fn new(global: Global, output: Output) -> Self {
+        Self { global, output }
+    }
+
+    /// Reads the configuration. A command that needs none does not fail over a wrong one.
+    pub(crate) fn settings(&self) -> Result<Settings, Failure> {
+        Ok(Settings::load(&self.global)?)
+    }
+
+    /// A client that publishes. Fails within ten seconds when no broker answers.
+    pub(crate) async fn client(&self, broker: BrokerSettings) -> Result<Client, Failure> {
+        Ok(Client::connect(impatient(broker)).await?)
+    }
+
+    /// Channels for requests. Fails within ten seconds when no broker answers.
+    pub(crate) async fn admin(&self, broker: BrokerSettings) -> Result<ChannelPool, Failure> {
+        let broker = impatient(broker);
+        let patience = broker.timeout;
+        let link = Link::open(Arc::new(broker), Role::Admin);
+        link.live_within(patience).await?;
+        Ok(ChannelPool::new(link))
+    }
+}
+
+fn impatient(mut broker: BrokerSettings) -> BrokerSettings {
+    broker.timeout = broker.timeout.min(PATIENCE);
+    broker
+}

@@ -1,0 +1,179 @@
+//! The whole of `leveret.toml`, put together from the settings of the crates.
+
+mod document;
+mod wording;
+mod worker;
+
+use std::{collections::BTreeMap, path::Path};
+
+use leveret::{
+    BrokerSettings, QueueName, QueueSettings, Topology,
+    common::telemetry::TelemetrySettings,
+    producer::{schedule::Schedule, settings::ScheduleSettings},
+    worker::exec::{ExecSettings, Executor},
+};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use document::{Document, InvalidConfig};
+pub(crate) use worker::WorkerSettings;
+
+use crate::arguments::Global;
+
+/// The file that is read when none is named.
+pub(crate) const DEFAULT_FILE: &str = "leveret.toml";
+
+/// What `leveret.toml` says, with the defaults for what it leaves out.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Settings {
+    /// `[broker]`: where the broker is and how to talk to it.
+    pub(crate) broker: BrokerSettings,
+    /// `[queues.<name>]`: queues with other than the default settings.
+    pub(crate) queues: BTreeMap<QueueName, QueueSettings>,
+    /// `[worker]`: what `leveret worker` consumes from, and how.
+    pub(crate) worker: WorkerSettings,
+    /// `[tasks."name"]`: tasks that are run as commands and HTTP calls.
+    pub(crate) tasks: BTreeMap<String, ExecSettings>,
+    /// `[schedules.<name>]`: tasks that `leveret producer` publishes by the clock.
+    pub(crate) schedules: BTreeMap<String, ScheduleSettings>,
+    /// `[telemetry]`: logs, spans, metrics.
+    pub(crate) telemetry: TelemetrySettings,
+    /// `[http]`: where worker and producer serve `/live`, `/ready` and `/metrics`. Without it they do not.
+    pub(crate) http: Option<HttpAddress>,
+    /// The text that it comes from.
+    #[serde(skip)]
+    document: Document,
+}
+
+/// The `[http]` table.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HttpAddress {
+    /// Host and port, such as `127.0.0.1:9464`.
+    pub(crate) address: String,
+}
+
+impl Settings {
+    /// Reads the file that the arguments name, or `leveret.toml` if there is one here, and puts the URL of the
+    /// arguments over the file's. Tasks and schedules are checked by those who use them.
+    pub(crate) fn load(global: &Global) -> Result<Self, InvalidConfig> {
+        let document = match &global.config {
+            Some(path) => Document::read(path)?,
+            None if Path::new(DEFAULT_FILE).exists() => Document::read(Path::new(DEFAULT_FILE))?,
+            None => Document::default(),
+        };
+        let mut settings: Self = document.parse()?;
+        settings.document = document;
+        if let Some(url) = global.url.as_deref().filter(|url| !url.is_empty()) {
+            let url = url.parse().map_err(|error| InvalidConfig::argument("--url (or AMQP_URL)", error))?;
+            settings.broker.url = vec![url];
+        }
+        if settings.broker.name == BrokerSettings::default().name {
+            settings.broker.name = instance();
+        }
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// The file, if there is one.
+    pub(crate) fn file(&self) -> Option<&str> {
+        self.document.file()
+    }
+
+    /// An error about the value at `path`, such as `["worker", "concurrency"]`, that says where it is.
+    pub(crate) fn invalid(&self, path: &[&str], text: impl std::fmt::Display) -> InvalidConfig {
+        self.document.invalid(path, text)
+    }
+
+    fn check(&self) -> Result<(), InvalidConfig> {
+        self.broker.check().map_err(|error| {
+            let path: Vec<_> = error.key.split('.').collect();
+            self.invalid(&path, error.fix)
+        })?;
+        if let Some((name, _)) = self.queues.iter().find(|(_, queue)| queue.max_length == 0) {
+            let path = ["queues", name.as_str(), "max_length"];
+            return Err(self.invalid(&path, "a queue of length 0 takes nothing: write 1 or more"));
+        }
+        self.worker.check().map_err(|(path, text)| {
+            let path: Vec<_> = ["worker"].into_iter().chain(path.iter().map(String::as_str)).collect();
+            self.invalid(&path, text)
+        })
+    }
+
+    /// Checks every `[tasks."name"]` table.
+    pub(crate) fn check_tasks(&self) -> Result<(), InvalidConfig> {
+        for (name, task) in &self.tasks {
+            let path = ["tasks", name.as_str()];
+            if name.is_empty() || name.len() > 255 {
+                return Err(self.invalid(&path, "a task's name has 1 to 255 bytes: shorten it"));
+            }
+            QueueName::new(&task.queue).map_err(|error| self.invalid(&["tasks", name, "queue"], error))?;
+            if let Err(error) = Executor::new(task) {
+                let text = crate::failure::chain(&error);
+                // The messages name the key in backticks, which leads to its line.
+                let key = text.split('`').nth(1).filter(|key| self.document.has(&["tasks", name, key]));
+                return Err(match key {
+                    Some(key) => self.invalid(&["tasks", name, key], &text),
+                    None => self.invalid(&path, &text),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The schedules that are enabled. Those that are not are checked as well.
+    pub(crate) fn enabled_schedules(&self) -> Result<Vec<Schedule>, InvalidConfig> {
+        let mut schedules = Vec::new();
+        for (name, settings) in &self.schedules {
+            let schedule = settings.schedule(name).map_err(|error| {
+                let table = format!("schedules.{name}");
+                let key = error.key.strip_prefix(&table).unwrap_or_default().trim_start_matches('.');
+                let path: Vec<_> = ["schedules", name, key].into_iter().filter(|part| !part.is_empty()).collect();
+                self.invalid(&path, &error.fix)
+            })?;
+            if settings.enabled {
+                schedules.push(schedule);
+            }
+        }
+        Ok(schedules)
+    }
+
+    /// The settings of a queue: those of its table, or the defaults.
+    pub(crate) fn queue(&self, name: &QueueName) -> QueueSettings {
+        self.queues.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Every queue that the configuration names, in `[queues]`, `[worker]`, `[tasks]` or `[schedules]`; `default`
+    /// when it names none.
+    pub(crate) fn topology(&self) -> Result<Topology, InvalidConfig> {
+        let mut names: Vec<QueueName> = self.queues.keys().chain(self.worker.queues.keys()).cloned().collect();
+        for (name, task) in &self.tasks {
+            let queue = QueueName::new(&task.queue);
+            names.push(queue.map_err(|error| self.invalid(&["tasks", name, "queue"], error))?);
+        }
+        for (name, schedule) in &self.schedules {
+            let queue = QueueName::new(&schedule.queue);
+            names.push(queue.map_err(|error| self.invalid(&["schedules", name, "queue"], error))?);
+        }
+        if names.is_empty() {
+            names.extend(QueueName::new("default"));
+        }
+        self.topology_of(names)
+    }
+
+    /// The topology of these queues.
+    pub(crate) fn topology_of(&self, queues: impl IntoIterator<Item = QueueName>) -> Result<Topology, InvalidConfig> {
+        let namespace = &self.broker.namespace;
+        let empty = Topology::new(namespace).map_err(|error| self.invalid(&["broker", "namespace"], error))?;
+        Ok(queues.into_iter().fold(empty, |topology, name| {
+            let settings = self.queue(&name);
+            topology.queue(name, settings)
+        }))
+    }
+}
+
+/// What tells this process from others in the console, in logs and on dead letters: host and process id.
+pub(crate) fn instance() -> String {
+    let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok());
+    format!("{}-{}", host.unwrap_or_else(|| "leveret".to_owned()), std::process::id())
+}
