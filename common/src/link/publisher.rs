@@ -284,11 +284,13 @@ impl Actor {
             }
             Err(error) => {
                 let exchange = job.message.exchange.as_str();
-                if reply_code(&error) == Some(404) && reason(&error).contains(&format!("'{exchange}'")) {
+                let no_exchange = reply_code(&error) == Some(404);
+                if no_exchange && reason(&error).contains(&format!("'{exchange}'")) {
                     let _ = job.answer.send(Err(PublishError::NoExchange { exchange: exchange.to_owned() }));
                     return Err(error);
                 }
-                if error.is_amqp_soft_error() {
+                // The broker names an exchange that is missing; messages for others had no part in it.
+                if error.is_amqp_soft_error() && !no_exchange {
                     job.closed_channels += 1;
                 }
                 if job.closed_channels >= CLOSED_CHANNELS {
