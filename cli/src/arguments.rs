@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    completions::Completions, config::Config, producer::Producer, publish::Publish, queues::Queues,
+    bench::Bench, completions::Completions, config::Config, producer::Producer, publish::Publish, queues::Queues,
     topology::TopologyCommand, worker::Worker,
 };
 
@@ -54,6 +54,7 @@ pub(crate) enum Command {
     Publish(Publish),
     Queues(Queues),
     Topology(TopologyCommand),
+    Bench(Bench),
     Config(Config),
     Completions(Completions),
 }

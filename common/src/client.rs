@@ -38,7 +38,7 @@ impl Client {
     pub async fn connect(settings: BrokerSettings) -> Result<Self, ClientError> {
         let client = Self::open(settings, Clock::system())?;
         client.link.live_within(client.settings.timeout).await?;
-        client.declare().await?;
+        client.apply(&Topology::new(&client.settings.namespace).map_err(TopologyError::from)?).await?;
         Ok(client)
     }
 
@@ -55,12 +55,12 @@ impl Client {
         Ok(Self { link, publisher, names: Arc::new(names), settings, clock })
     }
 
-    /// Declares the exchanges of the namespace.
+    /// Declares the exchanges and queues of `topology` that are not there yet.
     ///
     /// # Errors
     /// [`TopologyError`] when one is there with other arguments, or the broker cannot be asked.
-    pub async fn declare(&self) -> Result<(), TopologyError> {
-        declare(&ChannelPool::new(self.link.clone()), &Topology::new(&self.settings.namespace)?).await
+    pub async fn apply(&self, topology: &Topology) -> Result<(), TopologyError> {
+        declare(&ChannelPool::new(self.link.clone()), topology).await
     }
 
     /// Publishes a typed task to the queue of its defaults. Await it as it is, or set options first:

@@ -64,7 +64,7 @@ impl Default for BrokerSettings {
     fn default() -> Self {
         let limits = Limits::default();
         Self {
-            url: vec![BrokerUrl(AMQPUri::default())],
+            url: vec![BrokerUrl::default()],
             namespace: "leveret".to_owned(),
             name: format!("leveret-{}", std::process::id()),
             tls: TlsSettings::default(),
@@ -144,22 +144,37 @@ pub struct InvalidSetting {
 /// The URL of a RabbitMQ node and a virtual host on it. Printing it leaves the password out.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct BrokerUrl(pub(crate) AMQPUri);
+pub struct BrokerUrl {
+    pub(crate) uri: AMQPUri,
+    text: String,
+}
+
+impl Default for BrokerUrl {
+    /// RabbitMQ's own default user on this machine.
+    fn default() -> Self {
+        Self { uri: AMQPUri::default(), text: "amqp://guest:guest@127.0.0.1:5672/%2f".to_owned() }
+    }
+}
 
 impl BrokerUrl {
     /// Host and port, for people.
     pub fn host(&self) -> String {
-        format!("{}:{}", self.0.authority.host, self.0.authority.port)
+        format!("{}:{}", self.uri.authority.host, self.uri.authority.port)
     }
 
     /// The virtual host.
     pub fn vhost(&self) -> &str {
-        &self.0.vhost
+        &self.uri.vhost
+    }
+
+    /// The whole URL, its password included, to hand to another program.
+    pub fn reveal(&self) -> &str {
+        &self.text
     }
 
     /// The user's name.
     pub fn user(&self) -> &str {
-        &self.0.authority.userinfo.username
+        &self.uri.authority.userinfo.username
     }
 }
 
@@ -176,7 +191,7 @@ impl FromStr for BrokerUrl {
         if uri.vhost.is_empty() {
             "/".clone_into(&mut uri.vhost);
         }
-        Ok(Self(uri))
+        Ok(Self { uri, text: text.to_owned() })
     }
 }
 
@@ -195,7 +210,7 @@ impl From<BrokerUrl> for String {
 
 impl fmt::Display for BrokerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = match self.0.scheme {
+        let scheme = match self.uri.scheme {
             lapin::uri::AMQPScheme::AMQP => "amqp",
             lapin::uri::AMQPScheme::AMQPS => "amqps",
         };

@@ -147,8 +147,12 @@ impl Tiers {
 
     /// The tier for the next step of a delay with `left` to go: the longest that is not beyond it, or the
     /// shortest there is.
+    ///
+    /// A tier may be beyond it by a twentieth, at most a second: a delay of an hour of which a millisecond has gone
+    /// by takes the tier of an hour, instead of a dozen steps to be on time to the millisecond.
     pub fn step(&self, left: Duration) -> Duration {
-        let fitting = self.0.iter().rev().find(|tier| **tier <= left);
+        let reach = left + (left / 20).min(Duration::from_secs(1));
+        let fitting = self.0.iter().rev().find(|tier| **tier <= reach);
         fitting.or(self.0.first()).copied().unwrap_or_default()
     }
 }
@@ -207,6 +211,12 @@ mod tests {
             let backoff = Backoff::default();
             prop_assert!(backoff.delay_after(attempt) <= backoff.bound_after(attempt));
         }
+    }
+
+    #[test]
+    fn a_delay_of_a_tier_of_which_a_little_has_gone_by_is_one_step() {
+        let step = |left_ms| Tiers::default().step(Duration::from_millis(left_ms)).as_secs();
+        assert_eq!([3_599_990, 3_598_000, 4_900, 4_500, 10].map(step), [3_600, 600, 5, 1, 1]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One file a command: its arguments, and `run`.
 
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod producer;
@@ -22,6 +23,7 @@ pub(crate) async fn run(session: Session, command: Command) -> Result<Exit, Fail
         Command::Publish(command) => command.run(session).await,
         Command::Queues(command) => command.run(session).await,
         Command::Topology(command) => command.run(session).await,
+        Command::Bench(command) => command.run(session).await,
         Command::Config(command) => command.run(session).await,
         Command::Completions(command) => command.run(&session),
     }

@@ -225,7 +225,7 @@ impl Supervisor {
     ) -> Result<(Live, watch::Sender<Option<String>>), ConnectError> {
         let settings = &self.settings;
         let host = url.host();
-        let mut uri = url.0.clone();
+        let mut uri = url.uri.clone();
         uri.query.frame_max = Some(settings.frame_max);
         uri.query.heartbeat = Some(u16::try_from(settings.heartbeat.as_secs()).unwrap_or(u16::MAX).max(1));
         let tls = match uri.scheme {

@@ -5,37 +5,42 @@ mod ours;
 mod report;
 mod twin;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
+use indicatif::ProgressBar;
 use lapin::types::ShortString;
 use leveret::{
-    BrokerSettings, Client, QueueName, Topology,
-    common::{
-        link::{ChannelPool, Link, Role},
-        topology::declare,
-    },
+    BrokerSettings, BrokerUrl, Client, QueueName, Topology,
+    common::{link::ChannelPool, topology::declare},
 };
 use nix::sys::resource::{UsageWho, getrusage};
 use tokio::time::Instant;
 
-pub(crate) use report::{BenchError, Report};
+use crate::{
+    failure::{Exit, Failure},
+    session::Session,
+};
+use report::{BenchError, Report};
 use twin::Twin;
 
-/// What to measure.
+/// Measure publishing and running of tasks that do nothing, next to the same with lapin alone
+///
+/// Works in a queue of its own, which it deletes in the end. Figures depend on the machine: compare the ratios.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct BenchArguments {
+#[command(after_help = "Example: leveret bench --tasks 50000 --json")]
+pub(crate) struct Bench {
     /// Tasks per round and side
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=5_000_000))]
-    pub(crate) tasks: u32,
+    tasks: u32,
     /// Rounds; the report gives the median
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=50))]
-    pub(crate) rounds: u32,
+    rounds: u32,
     /// Tasks a second while latency is measured
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=20_000))]
-    pub(crate) rate: u32,
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    rate: u32,
     /// Seconds for which latency is measured
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
-    pub(crate) seconds: u32,
+    seconds: u32,
 }
 
 /// What one side took for a number of messages.
@@ -75,88 +80,86 @@ impl ResourceUse {
     }
 }
 
-/// Runs the bench in a queue of its own, which it deletes in the end.
-///
-/// # Errors
-/// [`BenchError`] when the broker cannot be reached or refuses.
-pub(crate) async fn run(
-    arguments: &BenchArguments,
-    settings: &BrokerSettings,
-    url: &str,
-    progress: impl Fn(&str),
-) -> Result<Report, BenchError> {
-    let queue = format!("bench-{}", std::process::id());
-    let mut settings = settings.clone();
-    "leveret-bench".clone_into(&mut settings.namespace);
-    let client = Client::connect(settings.clone()).await?;
-    let link = Link::open(Arc::new(settings.clone()), Role::Admin);
-    let bench = Bench { arguments, settings, url, queue, client, pool: ChannelPool::new(link) };
-    let report = bench.measure(progress).await;
-    // Whatever happened, the queue goes.
-    let removed = bench.remove().await;
-    bench.client.close().await;
-    let report = report?;
-    removed?;
-    Ok(report)
+impl Bench {
+    pub(crate) async fn run(self, session: Session) -> Result<Exit, Failure> {
+        let mut broker = session.settings()?.broker;
+        "leveret-bench".clone_into(&mut broker.namespace);
+        let client = session.client(broker.clone()).await?;
+        let pool = session.admin(broker.clone()).await?;
+        let queue = format!("bench-{}", std::process::id());
+        let bar = session.output.progress(None, "");
+        let course = Course { bench: &self, broker, queue, client, pool, bar };
+        let report = course.run().await;
+        // Whatever happened, the queue goes.
+        let removed = course.remove().await;
+        course.bar.finish_and_clear();
+        course.client.close().await;
+        session.output.report(&report?)?;
+        removed?;
+        Ok(Exit::Done)
+    }
 }
 
-struct Bench<'a> {
-    arguments: &'a BenchArguments,
-    settings: BrokerSettings,
-    url: &'a str,
+/// One run of the bench.
+struct Course<'a> {
+    bench: &'a Bench,
+    broker: BrokerSettings,
     queue: String,
     client: Client,
     pool: ChannelPool,
+    bar: ProgressBar,
 }
 
-impl Bench<'_> {
+impl Course<'_> {
     fn topology(&self) -> Result<Topology, BenchError> {
-        Ok(Topology::new(&self.settings.namespace)?.queue(QueueName::new(&self.queue)?, ours::queue_settings()))
+        Ok(Topology::new(&self.broker.namespace)?.queue(QueueName::new(&self.queue)?, ours::queue_settings()))
     }
 
-    async fn measure(&self, progress: impl Fn(&str)) -> Result<Report, BenchError> {
+    async fn run(&self) -> Result<Report, BenchError> {
+        let progress = |what: &str| self.bar.set_message(what.to_owned());
+        let twin_url = self.broker.url.first().map_or("", BrokerUrl::reveal);
         let topology = self.topology()?;
         declare(&self.pool, &topology).await?;
-        let count = self.arguments.tasks as usize;
+        let count = self.bench.tasks as usize;
         let exchange = ShortString::try_new(topology.names().publish()).unwrap_or_default();
         let key = ShortString::try_new(self.queue.as_str()).unwrap_or_default();
-        let mut report = Report::new(self.arguments);
+        let mut report = Report::new(self.bench);
         progress("warming up");
         ours::publish(&self.client, &self.queue, count / 10).await?;
-        ours::drain(&self.settings, &self.queue, count / 10).await?;
-        for round in 1..=self.arguments.rounds {
+        ours::drain(&self.broker, &self.queue, count / 10).await?;
+        for round in 1..=self.bench.rounds {
             // The order changes from round to round, so that neither side always meets the warmer broker.
             for ours_turn in [round % 2 == 0, round % 2 != 0] {
                 self.purge().await?;
                 let side = if ours_turn { "leveret" } else { "lapin alone" };
-                progress(&format!("round {round} of {}: publishing, {side}", self.arguments.rounds));
+                progress(&format!("round {round} of {}: publishing, {side}", self.bench.rounds));
                 if ours_turn {
                     report.publish.ours(ours::publish(&self.client, &self.queue, count).await?);
                 } else {
-                    let twin = Twin::connect(self.url).await?;
+                    let twin = Twin::connect(twin_url).await?;
                     report.publish.twin(twin.publish(&exchange, &key, &ours::body()?, count).await?);
                     twin.close().await;
                 }
                 // Both sides drain what the client published: the same messages.
                 self.purge().await?;
                 ours::publish(&self.client, &self.queue, count).await?;
-                progress(&format!("round {round} of {}: running, {side}", self.arguments.rounds));
+                progress(&format!("round {round} of {}: running, {side}", self.bench.rounds));
                 if ours_turn {
-                    report.drain.ours(ours::drain(&self.settings, &self.queue, count).await?);
+                    report.drain.ours(ours::drain(&self.broker, &self.queue, count).await?);
                 } else {
-                    let twin = Twin::connect(self.url).await?;
+                    let twin = Twin::connect(twin_url).await?;
                     report.drain.twin(twin.drain(&key, count).await?);
                     twin.close().await;
                 }
             }
-            progress(&format!("round {round} of {}: publishing and running at once", self.arguments.rounds));
+            progress(&format!("round {round} of {}: publishing and running at once", self.bench.rounds));
             self.purge().await?;
-            report.steady(ours::steady(&self.settings, &self.client, &self.queue, count).await?);
+            report.steady(ours::steady(&self.broker, &self.client, &self.queue, count).await?);
         }
         progress("measuring latency");
-        let duration = Duration::from_secs(self.arguments.seconds.into());
-        let rate = self.arguments.rate.into();
-        let latency = ours::latency(&self.settings, &self.client, &self.queue, rate, duration).await?;
+        let duration = Duration::from_secs(self.bench.seconds.into());
+        let rate = self.bench.rate.into();
+        let latency = ours::latency(&self.broker, &self.client, &self.queue, rate, duration).await?;
         Ok(report.finish(&latency))
     }
 

@@ -128,7 +128,12 @@ pub(super) async fn latency(
 }
 
 /// Publishes and runs at once for a while; counts the tasks that were run.
-pub(super) async fn steady(settings: &BrokerSettings, client: &Client, queue: &str, count: usize) -> Result<Measured, BenchError> {
+pub(super) async fn steady(
+    settings: &BrokerSettings,
+    client: &Client,
+    queue: &str,
+    count: usize,
+) -> Result<Measured, BenchError> {
     let (measured, published) = tokio::join!(drain(settings, queue, count), publish(client, queue, count));
     published?;
     measured

@@ -1,6 +1,6 @@
 //! What the bench found, for people and as JSON.
 
-use std::fmt;
+use std::io;
 
 use hdrhistogram::Histogram;
 use leveret::{
@@ -13,7 +13,7 @@ use leveret::{
 };
 use serde::Serialize;
 
-use super::{BenchArguments, Measured};
+use super::{Bench, Measured};
 
 /// What the bench found. Rates are tasks a second, the median of the rounds.
 #[derive(Debug, Default, Serialize)]
@@ -73,7 +73,7 @@ impl Sides {
 }
 
 impl Report {
-    pub(super) fn new(arguments: &BenchArguments) -> Self {
+    pub(super) fn new(arguments: &Bench) -> Self {
         Self { tasks: arguments.tasks, rounds: arguments.rounds, rate_per_s: arguments.rate, ..Self::default() }
     }
 
@@ -103,9 +103,13 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} tasks that do nothing, 200 bytes of JSON, durable quorum queue, median of {} rounds", self.tasks, self.rounds)?;
+impl crate::output::Report for Report {
+    fn text(&self, f: &mut dyn io::Write) -> io::Result<()> {
+        writeln!(
+            f,
+            "{} tasks that do nothing, 200 bytes of JSON, durable quorum queue, median of {} rounds",
+            self.tasks, self.rounds
+        )?;
         writeln!(f, "             leveret/s   lapin alone/s   ratio   processor us (leveret, lapin)")?;
         let mut row = |what, ours, twin, ratio, us, twin_us| {
             writeln!(f, "  {what:<9} {ours:>10.0}   {twin:>13.0}   {ratio:>5.2}   {us:.1}, {twin_us:.1}")
@@ -120,7 +124,7 @@ impl fmt::Display for Report {
             "  latency   p50 {} us, p99 {} us, max {} us from publish to handler, at {}/s",
             self.p50_us, self.p99_us, self.max_us, self.rate_per_s
         )?;
-        write!(f, "  memory    {:.1} MB at most, both sides together", self.rss_mb)
+        writeln!(f, "  memory    {:.1} MB at most, both sides together", self.rss_mb)
     }
 }
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties,
-    options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions},
+    options::{
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+        ConfirmSelectOptions,
+    },
     types::{FieldTable, ShortString},
 };
 use tokio::time::Instant;
@@ -48,7 +51,8 @@ impl Twin {
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let properties = BasicProperties::default().with_delivery_mode(2);
         let send = || async {
-            let published = self.channel.basic_publish(exchange.clone(), key.clone(), options, body, properties.clone());
+            let published =
+                self.channel.basic_publish(exchange.clone(), key.clone(), options, body, properties.clone());
             published.await?.await
         };
         let measuring = ResourceUse::start();
@@ -75,8 +79,10 @@ impl Twin {
         self.channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
         let measuring = ResourceUse::start();
         let tag = ShortString::default();
-        let mut deliveries =
-            self.channel.basic_consume(queue.clone(), tag, BasicConsumeOptions::default(), FieldTable::default()).await?;
+        let mut deliveries = self
+            .channel
+            .basic_consume(queue.clone(), tag, BasicConsumeOptions::default(), FieldTable::default())
+            .await?;
         let (mut taken, mut last, mut acked) = (0, 0, 0);
         let mut oldest = Instant::now();
         while taken < count {
