@@ -66,6 +66,7 @@ impl Publisher {
         let publisher = Self {
             inbox,
             timeout: settings.publish_timeout,
+            frame_max: settings.limits().headers,
             numbers: Arc::default(),
             large: Arc::new(Semaphore::new(LARGE_BODIES)),
             metrics: Arc::new(Instruments::global().publish()),
@@ -97,11 +98,13 @@ impl Publisher {
     /// have many on their way.
     ///
     /// # Errors
-    /// [`PublishError::Unconfirmed`] when there was no room in time, [`PublishError::Closed`].
+    /// [`PublishError::Invalid`] when properties and headers do not fit into a frame, [`PublishError::Unconfirmed`]
+    /// when there was no room in time, [`PublishError::Closed`].
     pub async fn submit(
         &self,
         message: Outgoing,
     ) -> Result<impl Future<Output = Result<(), PublishError>> + Send + 'static, PublishError> {
+        message.check_headers(self.frame_max)?;
         let deadline = tokio::time::Instant::now() + self.timeout;
         let waited_ms = u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX);
         let (answer, answered) = oneshot::channel();
@@ -242,10 +245,13 @@ impl Actor {
                 Some(first) = flight.next() => {
                     // lapin hands a returned message to whichever confirm it resolves next, which is never later
                     // than the message's own. Wakers queue up in that order, so once everything that is ready has
-                    // been taken, the return of each message among it is known.
+                    // been taken, the return of each message among it is known. Twice, for `FuturesUnordered`
+                    // may pause, out of fairness, before its queue is empty.
                     finished.push(first);
-                    while let Some(Some(next)) = flight.next().now_or_never() {
-                        finished.push(next);
+                    for _ in 0..2 {
+                        while let Some(Some(next)) = flight.next().now_or_never() {
+                            finished.push(next);
+                        }
                     }
                     for (_, outcome) in &mut finished {
                         note_return(outcome, &mut returned);
