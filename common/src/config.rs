@@ -98,7 +98,11 @@ impl BrokerSettings {
 
     /// The limits on bodies.
     pub fn limits(&self) -> Limits {
-        Limits { wire: self.max_body, inflated: self.max_inflated_body }
+        Limits {
+            wire: self.max_body,
+            inflated: self.max_inflated_body,
+            headers: usize::try_from(self.frame_max).unwrap_or(usize::MAX),
+        }
     }
 
     /// Checks what the types cannot.
@@ -236,12 +240,12 @@ pub struct InvalidUrl {
 }
 
 fn redact(text: &str) -> String {
-    match (text.find("://"), text.rfind('@')) {
-        (Some(scheme), Some(at)) if scheme + 3 < at => {
-            format!("{}***{}", &text[..scheme + 3], &text[at..])
-        }
-        _ => text.to_owned(),
-    }
+    let Some((credentials, host)) = text.rsplit_once('@') else {
+        return text.to_owned();
+    };
+    // What is no URL may have its password anywhere before the host.
+    let scheme = credentials.find("://").map_or("", |end| &credentials[..end + 3]);
+    format!("{scheme}***@{host}")
 }
 
 mod one_or_many {

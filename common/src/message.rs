@@ -138,10 +138,10 @@ impl Message {
         self
     }
 
-    /// How many attempts there may be, the first included; over the handler's own policy.
+    /// How many attempts there may be, the first included, so at least 1; over the handler's own policy.
     #[must_use]
     pub fn max_attempts(self, attempts: u32) -> Self {
-        self.header(header::MAX_ATTEMPTS, i64::from(attempts))
+        self.header(header::MAX_ATTEMPTS, i64::from(attempts.max(1)))
     }
 
     /// The delays between attempts; over the handler's own policy.
@@ -218,8 +218,11 @@ impl Message {
         self.body.len()
     }
 
-    /// The message as AMQP properties, headers and body, with the trace context of the caller.
-    pub(crate) fn into_outgoing(mut self, names: &Names, clock: &Clock) -> Result<Outgoing, InvalidMessage> {
+    /// The message as it goes onto the wire: AMQP properties, headers and body, with the trace context of the caller.
+    ///
+    /// # Errors
+    /// [`InvalidMessage`] when a text does not fit or the queue's name breaks the rules.
+    pub fn into_outgoing(mut self, names: &Names, clock: &Clock) -> Result<Outgoing, InvalidMessage> {
         if let Some(error) = self.too_long {
             return Err(error.into());
         }
@@ -284,6 +287,14 @@ pub enum InvalidMessage {
     /// The arguments cannot be written as JSON.
     #[error("the task's arguments cannot be written as JSON: {0}")]
     Body(String),
+    /// Properties and headers do not fit into one frame.
+    #[error("properties and headers have {bytes} bytes, the limit is {limit}: put what is large into the body")]
+    HeadersTooLarge {
+        /// Their size in bytes.
+        bytes: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// The body is larger than the broker takes.
     #[error("the body has {bytes} bytes, the limit is {limit}: store it elsewhere and publish where it is")]
     TooLarge {

@@ -76,6 +76,10 @@ impl Lane {
         let message = wire::retry(envelope, self.queue(), &tier, attempt, at, failure.as_ref());
         match self.store(message).await {
             Ok(()) => delivery.ack(),
+            Err(error @ PublishError::Invalid(_)) => {
+                warn!(task_id = %facts.id, task = facts.task, tier, "cannot ever move the task to its tier, it is dead: {error}");
+                delivery.dead_letter();
+            }
             Err(error) => {
                 warn!(task_id = %facts.id, task = facts.task, tier, "cannot move the task to its tier, it goes back to its queue: {error}");
                 delivery.requeue();

@@ -39,6 +39,8 @@ pub struct Publisher {
     inbox: mpsc::Sender<Job>,
     timeout: Duration,
     numbers: Arc<AtomicU64>,
+    /// Bytes that properties and headers together may have: they go in one frame.
+    frame_max: usize,
     large: Arc<Semaphore>,
     metrics: Arc<PublishMetrics>,
     closing: CancellationToken,

@@ -11,11 +11,17 @@ pub struct Limits {
     pub wire: usize,
     /// Bytes after decompression. Default 64 MiB.
     pub inflated: usize,
+    /// Bytes of properties and headers, which AMQP sends in a single frame. Default 128 KiB, RabbitMQ's own limit.
+    pub headers: usize,
 }
+
+/// The largest window that a decompressor of zstd is asked to take, by RFC 8878. Without a limit a body of a few
+/// bytes could claim 128 MiB of memory.
+const ZSTD_WINDOW_LOG: u32 = 23;
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { wire: 16 << 20, inflated: 64 << 20 }
+        Self { wire: 16 << 20, inflated: 64 << 20, headers: 128 << 10 }
     }
 }
 
@@ -65,15 +71,24 @@ pub(super) fn decode(wire: &Bytes, encoding: Option<&str>, limits: &Limits) -> R
     if wire.len() > limits.wire {
         return Err(BodyError::Oversized { bytes: wire.len(), limit: limits.wire });
     }
-    match encoding.map(str::trim) {
-        None | Some("" | "identity" | "utf-8" | "UTF-8") => Ok(wire.clone()),
-        Some("gzip" | "x-gzip") => inflate("gzip", flate2::read::MultiGzDecoder::new(wire.as_ref()), limits),
-        Some("zstd") => {
-            let corrupt = |error: std::io::Error| BodyError::Corrupt { encoding: "zstd", reason: error.to_string() };
-            inflate("zstd", zstd::stream::read::Decoder::with_buffer(wire.as_ref()).map_err(corrupt)?, limits)
-        }
-        Some(other) => Err(BodyError::UnknownEncoding(other.to_owned())),
+    let encoding = encoding.unwrap_or_default().trim();
+    match encoding.to_ascii_lowercase().as_str() {
+        // Some clients name the character encoding here.
+        "" | "identity" | "utf-8" => Ok(wire.clone()),
+        "gzip" | "x-gzip" => inflate("gzip", flate2::read::MultiGzDecoder::new(wire.as_ref()), limits),
+        "zstd" => inflate("zstd", unzstd(wire).map_err(|error| corrupt("zstd", &error))?, limits),
+        _ => Err(BodyError::UnknownEncoding(encoding.to_owned())),
     }
+}
+
+fn unzstd(wire: &Bytes) -> std::io::Result<impl Read> {
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(wire.as_ref())?;
+    decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+    Ok(decoder)
+}
+
+fn corrupt(encoding: &'static str, error: &std::io::Error) -> BodyError {
+    BodyError::Corrupt { encoding, reason: error.to_string() }
 }
 
 fn inflate(encoding: &'static str, reader: impl Read, limits: &Limits) -> Result<Bytes, BodyError> {
@@ -81,7 +96,7 @@ fn inflate(encoding: &'static str, reader: impl Read, limits: &Limits) -> Result
     // One byte more than the limit tells a body that fills it from one that goes beyond.
     let read = reader.take(limits.inflated as u64 + 1).read_to_end(&mut body);
     match read {
-        Err(error) => Err(BodyError::Corrupt { encoding, reason: error.to_string() }),
+        Err(error) => Err(corrupt(encoding, &error)),
         Ok(_) if body.len() > limits.inflated => Err(BodyError::Inflated { limit: limits.inflated }),
         Ok(_) => Ok(body.into()),
     }
@@ -105,13 +120,13 @@ mod tests {
         let limits = Limits::default();
         assert_eq!(decode(&gzip(&text), Some("gzip"), &limits).unwrap(), text);
         let zstd: Bytes = zstd::encode_all(text.as_slice(), 3).unwrap().into();
-        assert_eq!(decode(&zstd, Some("zstd"), &limits).unwrap(), text);
+        assert_eq!(decode(&zstd, Some("ZSTD"), &limits).unwrap(), text);
     }
 
     #[test]
     fn a_small_body_that_inflates_beyond_the_limit_is_refused() {
         let bomb = gzip(&vec![0; 1 << 20]);
-        let limits = Limits { wire: 1 << 20, inflated: 1 << 16 };
+        let limits = Limits { inflated: 1 << 16, ..Limits::default() };
         assert_eq!(decode(&bomb, Some("gzip"), &limits), Err(BodyError::Inflated { limit: 1 << 16 }));
     }
 

@@ -26,6 +26,8 @@ pub struct Envelope {
     pub(super) wire_body: Bytes,
     /// The body as a handler gets it.
     pub body: Bytes,
+    /// Bytes that properties and headers may have when it is moved.
+    pub(super) header_limit: usize,
 }
 
 /// What Leveret reads from a message. A property or header that is not there has the default of the contract.
@@ -104,7 +106,7 @@ impl Envelope {
             (Ok(facts), Err(error)) => (facts, Bytes::new(), Some((error.to_string(), BodyError::kind(&error)))),
             (Err((facts, error)), _) => (*facts, Bytes::new(), Some((error.to_string(), error.kind()))),
         };
-        let envelope = Self { facts, properties, headers, wire_body, body };
+        let envelope = Self { facts, properties, headers, wire_body, body, header_limit: limits.headers };
         match wrong {
             None => Ok(envelope),
             Some((error, kind)) => Err(Unreadable { error, kind, envelope: Box::new(envelope) }),
@@ -179,6 +181,9 @@ fn read_headers(queue: &str, headers: &Headers, facts: &mut Facts) -> Result<(),
     if facts.task.is_empty()
         && let Some(task) = text_header(headers, header::TASK)?
     {
+        if task.len() > 255 {
+            return Err(wrong(headers, header::TASK, "a text of at most 255 bytes"));
+        }
         facts.task = task;
     }
     facts.replayed = headers.contains(header::DEAD_REASON)

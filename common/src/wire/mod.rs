@@ -3,6 +3,12 @@
 mod body;
 mod envelope;
 mod moves;
+mod size;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use moves::is_broker_note;
+pub(crate) use size::header_frame;
 
 pub use body::{BodyError, Limits};
 pub use envelope::{Envelope, Facts, Unreadable};
@@ -44,6 +50,8 @@ pub mod header {
     pub const FIRST_FAILED_AT: &str = "leveret-first-failed-at";
     /// When the task last failed, in Unix milliseconds.
     pub const FAILED_AT: &str = "leveret-failed-at";
+    /// On a moved message: the property `user_id` that its publisher set, which nobody else may claim.
+    pub const USER_ID: &str = "leveret-user-id";
     /// The worker that saw the last failure.
     pub const WORKER: &str = "leveret-worker";
     /// On a reply: `done` or `dead`.

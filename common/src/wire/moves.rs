@@ -7,8 +7,8 @@ use lapin::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Envelope, Facts, JSON, TooLong, header, short};
-use crate::{clock::UnixMillis, headers::Headers};
+use super::{Envelope, Facts, JSON, TooLong, header, header_frame, short, size};
+use crate::{clock::UnixMillis, headers::Headers, message::InvalidMessage};
 
 /// Bytes of an error text that a header carries.
 const ERROR_LIMIT: usize = 8 * 1024;
@@ -26,6 +26,38 @@ pub struct Outgoing {
     pub(crate) properties: BasicProperties,
     /// The body.
     pub(crate) body: Bytes,
+}
+
+impl Outgoing {
+    /// The exchange; empty for the default exchange, which routes by queue name.
+    pub fn exchange(&self) -> &str {
+        self.exchange.as_str()
+    }
+
+    /// The routing key.
+    pub fn routing_key(&self) -> &str {
+        self.routing_key.as_str()
+    }
+
+    /// Properties and headers.
+    pub fn properties(&self) -> &BasicProperties {
+        &self.properties
+    }
+
+    /// The body.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Refuses properties and headers that do not fit into a frame of `limit` bytes, upon which the broker would
+    /// close the connection.
+    pub(crate) fn check_headers(&self, limit: usize) -> Result<(), InvalidMessage> {
+        let bytes = header_frame(&self.properties);
+        if bytes > limit {
+            return Err(InvalidMessage::HeadersTooLarge { bytes, limit });
+        }
+        Ok(())
+    }
 }
 
 /// Why a task is in a dead-letter queue.
@@ -99,7 +131,7 @@ pub fn retry(
         exchange: ShortString::default(),
         routing_key: short("tier queue", tier)?,
         mandatory: true,
-        properties: carried(envelope, headers)?,
+        properties: carried(envelope, headers, failure)?,
         body: envelope.wire_body.clone(),
     })
 }
@@ -126,7 +158,7 @@ pub fn dead(
         exchange: short("exchange", exchange)?,
         routing_key: short("queue", queue)?,
         mandatory: true,
-        properties: carried(envelope, headers)?,
+        properties: carried(envelope, headers, Some(failure))?,
         body: envelope.wire_body.clone(),
     })
 }
@@ -174,6 +206,7 @@ pub fn reply(facts: &Facts, reply: Reply) -> Result<Option<Outgoing>, TooLong> {
         properties: BasicProperties::default()
             .with_content_type(short("content type", JSON)?)
             .with_delivery_mode(2)
+            // Empty when the message named no task: the reply says so.
             .with_type(short("task", &facts.task)?)
             .with_message_id(short("message id", crate::task::TaskId::new().as_str())?)
             .with_correlation_id(short("correlation id", correlation)?)
@@ -195,12 +228,12 @@ fn travelling_headers(envelope: &Envelope, queue: &str) -> Headers {
     headers.set(header::QUEUE, queue);
     if let Some(user) = envelope.properties.user_id() {
         // The broker refuses a `user_id` that is not the connection's own user, so it moves to a header.
-        headers.set("leveret-user-id", user.as_str());
+        headers.set(header::USER_ID, user.as_str());
     }
     headers
 }
 
-fn is_broker_note(name: &str) -> bool {
+pub(crate) fn is_broker_note(name: &str) -> bool {
     // A copied `x-death` makes RabbitMQ before 4.0 drop the message as a cycle; CC and BCC would copy it.
     matches!(name, "x-death" | "x-delivery-count" | "x-acquired-count" | "CC" | "BCC")
         || name.starts_with("x-first-death-")
@@ -219,13 +252,18 @@ pub(super) fn is_death_note(name: &str) -> bool {
     )
 }
 
-fn mark_failed(headers: &mut Headers, facts: &Facts, failure: &Failure) {
-    let mut error = failure.error.as_str();
-    if error.len() > ERROR_LIMIT {
-        let cut = (0..=ERROR_LIMIT).rev().find(|at| error.is_char_boundary(*at)).unwrap_or(0);
-        error = &error[..cut];
+/// The longest beginning of a text that has at most so many bytes.
+fn cut(text: &str, bytes: usize) -> &str {
+    if text.len() <= bytes {
+        return text;
     }
-    headers.set(header::ERROR, error);
+    let end = (0..=bytes).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    &text[..end]
+}
+
+fn mark_failed(headers: &mut Headers, facts: &Facts, failure: &Failure) {
+    // Its text comes last, when it is known how much room there is: see `carried`.
+    headers.set(header::ERROR, "");
     headers.set(header::ERROR_KIND, failure.kind.as_str());
     headers.set(header::FIRST_FAILED_AT, facts.first_failed_at.unwrap_or(failure.at).0);
     headers.set(header::FAILED_AT, failure.at.0);
@@ -233,13 +271,13 @@ fn mark_failed(headers: &mut Headers, facts: &Facts, failure: &Failure) {
 }
 
 /// The properties that a moved message keeps: all but `expiration`, which would end its stay in a tier too
-/// early, and `user_id`, which only its first publisher may claim. It is persistent from here on.
-fn carried(envelope: &Envelope, headers: Headers) -> Result<BasicProperties, TooLong> {
+/// early, and `user_id`, which only its first publisher may claim. It is persistent from here on. The text of the
+/// error has the room that everything else leaves it.
+fn carried(envelope: &Envelope, mut headers: Headers, failure: Option<&Failure>) -> Result<BasicProperties, TooLong> {
     let from = &envelope.properties;
     let mut to = BasicProperties::default()
         .with_delivery_mode(2)
-        .with_message_id(short("message id", envelope.facts.id.as_str())?)
-        .with_headers(FieldTable::from(headers));
+        .with_message_id(short("message id", envelope.facts.id.as_str())?);
     macro_rules! carry {
         ($($get:ident => $set:ident),*) => {
             $(if let Some(value) = from.$get() { to = to.$set(value.clone()); })*
@@ -250,5 +288,11 @@ fn carried(envelope: &Envelope, headers: Headers) -> Result<BasicProperties, Too
         priority => with_priority, correlation_id => with_correlation_id, reply_to => with_reply_to,
         timestamp => with_timestamp, app_id => with_app_id
     );
-    Ok(to)
+    if let Some(failure) = failure {
+        let table = FieldTable::from(headers);
+        let taken = header_frame(&to) + size::table(&table);
+        headers = Headers::from(table);
+        headers.set(header::ERROR, cut(&failure.error, envelope.header_limit.saturating_sub(taken).min(ERROR_LIMIT)));
+    }
+    Ok(to.with_headers(headers.into()))
 }

@@ -1,0 +1,5 @@
+//! What holds for any message whatever.
+
+pub(super) mod arbitrary;
+mod fuzz;
+mod round_trip;
