@@ -1,6 +1,6 @@
 //! What a command is given: the global arguments, the output, and ways to the settings and the broker.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use leveret::{
     BrokerSettings, Client,
@@ -11,6 +11,8 @@ use crate::{arguments::Global, failure::Failure, output::Output, settings::Setti
 
 /// The longest that a command which is not to stay waits for the broker.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it waits without a word.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// What a command is given.
 #[derive(Clone, Debug)]
@@ -31,7 +33,7 @@ impl Session {
 
     /// A client that publishes. Fails within ten seconds when no broker answers.
     pub(crate) async fn client(&self, broker: BrokerSettings) -> Result<Client, Failure> {
-        Ok(Client::connect(impatient(broker)).await?)
+        Ok(self.impatiently(Client::connect(impatient(broker))).await?)
     }
 
     /// Channels for requests. Fails within ten seconds when no broker answers.
@@ -39,8 +41,20 @@ impl Session {
         let broker = impatient(broker);
         let patience = broker.timeout;
         let link = Link::open(Arc::new(broker), Role::Admin);
-        link.live_within(patience).await?;
+        self.impatiently(link.live_within(patience)).await?;
         Ok(ChannelPool::new(link))
+    }
+
+    /// Says so when it takes longer than people expect.
+    async fn impatiently<T>(&self, connecting: impl Future<Output = T>) -> T {
+        let mut connecting = pin!(connecting);
+        tokio::select! {
+            connected = &mut connecting => connected,
+            () = tokio::time::sleep(SILENCE) => {
+                self.output.remark("the broker does not answer yet, trying again");
+                connecting.await
+            }
+        }
     }
 }
 

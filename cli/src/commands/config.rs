@@ -15,11 +15,12 @@ use crate::{
     failure::{Exit, Failure},
     output::Report,
     session::Session,
-    settings::Settings,
+    settings::{Settings, WorkerSettings},
 };
 
 /// Check the configuration, or show what it comes to
 #[derive(Debug, Args)]
+#[command(after_help = "Example: leveret config check")]
 pub(crate) struct Config {
     #[command(subcommand)]
     action: Action,
@@ -105,18 +106,18 @@ fn effective(settings: &Settings) -> Value {
         "broker": settings.broker,
         "queues": settings.queues,
         "worker": settings.worker,
-        "tasks": settings.tasks.iter().map(|(name, task)| (name.clone(), effective_task(task))).collect::<Map<_, _>>(),
+        "tasks": settings.tasks.iter().map(|(name, task)| (name.clone(), effective_task(task, &settings.worker))).collect::<Map<_, _>>(),
         "schedules": settings.schedules,
         "telemetry": telemetry,
         "http": settings.http,
     })
 }
 
-fn effective_task(task: &ExecSettings) -> Value {
+fn effective_task(task: &ExecSettings, worker: &WorkerSettings) -> Value {
     let mut shown = json!({
         "queue": task.queue,
-        "timeout": task.timeout.map(duration::format),
-        "retries": task.retries,
+        "timeout": duration::format(task.timeout.unwrap_or(worker.timeout)),
+        "retries": task.retries.unwrap_or(worker.retries),
         "output_limit": task.output_limit,
     });
     if let Some(command) = &task.command {

@@ -57,12 +57,17 @@ impl Producer {
                 None
             }
         };
-        tokio::select! {
-            stats = running.stop() => {
-                let (published, given_up, waiting) = (stats.published, stats.given_up, stats.waiting);
-                info!(published, given_up, waiting, "stopped");
+        let stopping = async {
+            let stats = running.stop().await;
+            // The producer has waited for its confirms. Without a broker there is nobody to say goodbye to.
+            if link_ready(client.link()).is_ok() {
                 client.close().await;
             }
+            let (published, given_up, waiting) = (stats.published, stats.given_up, stats.waiting);
+            info!(published, given_up, waiting, "stopped");
+        };
+        tokio::select! {
+            () = stopping => {}
             signal = service.signals.next() => warn!(signal, "stopping now"),
         }
         service.end().await;

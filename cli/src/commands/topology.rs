@@ -22,6 +22,7 @@ use crate::{
 
 /// Show, compare, declare or export the exchanges, queues and bindings
 #[derive(Debug, Args)]
+#[command(after_help = "Example: leveret topology apply")]
 pub(crate) struct TopologyCommand {
     #[command(subcommand)]
     action: Action,
@@ -112,7 +113,7 @@ impl Export {
         match (self.output, self.check) {
             (Some(path), _) => {
                 fs::write(&path, text).map_err(|error| failed(&path, error))?;
-                session.output.report(&Written { file: path, current: true })?;
+                session.output.report(&Exported { file: path, written: true })?;
             }
             (None, Some(path)) => {
                 let there = fs::read_to_string(&path).map_err(|error| failed(&path, error))?;
@@ -123,7 +124,7 @@ impl Export {
                         format!("{path} is not current: write it again with `leveret topology export --output {path}`"),
                     ));
                 }
-                session.output.report(&Written { file: path, current: true })?;
+                session.output.report(&Exported { file: path, written: false })?;
             }
             (None, None) => session.output.report(&Definitions(definitions))?,
         }
@@ -229,13 +230,14 @@ impl Report for Definitions {
 }
 
 #[derive(Serialize)]
-struct Written {
+struct Exported {
     file: PathBuf,
-    current: bool,
+    /// Written now; if not, it was current.
+    written: bool,
 }
 
-impl Report for Written {
+impl Report for Exported {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "{} is current", self.file.display())
+        writeln!(out, "{} {}", self.file.display(), if self.written { "is written" } else { "is current" })
     }
 }

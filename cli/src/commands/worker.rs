@@ -89,9 +89,7 @@ impl Worker {
             let queues = settings.worker.queues.iter();
             return Ok(queues.map(|(name, n)| (name.clone(), self.concurrency.unwrap_or(*n))).collect());
         }
-        settings.check_tasks()?;
-        let queues = settings.tasks.values().map(|task| Ok((QueueName::new(&task.queue)?, concurrency)));
-        queues.collect()
+        Ok(settings.task_queues()?.into_iter().map(|name| (name, concurrency)).collect())
     }
 }
 

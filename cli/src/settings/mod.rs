@@ -102,12 +102,12 @@ impl Settings {
 
     /// Checks every `[tasks."name"]` table.
     pub(crate) fn check_tasks(&self) -> Result<(), InvalidConfig> {
+        self.task_queues()?;
         for (name, task) in &self.tasks {
             let path = ["tasks", name.as_str()];
             if name.is_empty() || name.len() > 255 {
                 return Err(self.invalid(&path, "a task's name has 1 to 255 bytes: shorten it"));
             }
-            QueueName::new(&task.queue).map_err(|error| self.invalid(&["tasks", name, "queue"], error))?;
             if let Err(error) = Executor::new(task) {
                 let text = crate::failure::chain(&error);
                 // The messages name the key in backticks, which leads to its line.
@@ -143,14 +143,19 @@ impl Settings {
         self.queues.get(name).cloned().unwrap_or_default()
     }
 
+    /// The queues of the tasks, each as often as there are tasks of it.
+    pub(crate) fn task_queues(&self) -> Result<Vec<QueueName>, InvalidConfig> {
+        let names = self.tasks.iter().map(|(name, task)| {
+            QueueName::new(&task.queue).map_err(|error| self.invalid(&["tasks", name, "queue"], error))
+        });
+        names.collect()
+    }
+
     /// Every queue that the configuration names, in `[queues]`, `[worker]`, `[tasks]` or `[schedules]`; `default`
     /// when it names none.
     pub(crate) fn topology(&self) -> Result<Topology, InvalidConfig> {
         let mut names: Vec<QueueName> = self.queues.keys().chain(self.worker.queues.keys()).cloned().collect();
-        for (name, task) in &self.tasks {
-            let queue = QueueName::new(&task.queue);
-            names.push(queue.map_err(|error| self.invalid(&["tasks", name, "queue"], error))?);
-        }
+        names.extend(self.task_queues()?);
         for (name, schedule) in &self.schedules {
             let queue = QueueName::new(&schedule.queue);
             names.push(queue.map_err(|error| self.invalid(&["schedules", name, "queue"], error))?);

@@ -1,28 +1,29 @@
 //! `leveret publish`: publishes one task or many, and waits for the result if asked to.
 
+mod outcome;
 mod payload;
 mod reply;
 
 use std::{
     io::{self, IsTerminal, Write},
     path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
 use bytes::Bytes;
 use clap::Args;
 use futures_util::StreamExt;
-use leveret::{BrokerSettings, Client, Message, PublishError, QueueName, TaskId, common::duration};
-use serde::Serialize;
+use leveret::{BrokerSettings, Client, Message, QueueName, TaskId, common::duration};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     failure::{Exit, Failure},
-    output::Report,
     session::Session,
     settings::Settings,
 };
 
+use outcome::{NotPublished, Published};
 use payload::{Payload, Payloads};
 use reply::Replies;
 
@@ -84,35 +85,6 @@ pub(crate) struct Publish {
     wait: Option<Duration>,
 }
 
-/// What became of it.
-#[derive(Debug, Default, Serialize)]
-struct Published {
-    published: u64,
-    ids: Vec<TaskId>,
-    failed: Vec<NotPublished>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<reply::TaskResult>,
-}
-
-#[derive(Debug, Serialize)]
-struct NotPublished {
-    /// Which one it was, counted from 1: with `--lines` the line.
-    number: u64,
-    id: Option<TaskId>,
-    error: String,
-    #[serde(skip)]
-    exit: Exit,
-}
-
-impl Report for Published {
-    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        match &self.result {
-            Some(result) => result.text(out),
-            None => writeln!(out, "{} published", self.published),
-        }
-    }
-}
-
 impl Publish {
     pub(crate) async fn run(self, session: Session) -> Result<Exit, Failure> {
         let settings = session.settings()?;
@@ -151,12 +123,14 @@ impl Publish {
         let list = !session.output.is_json() && !count_only;
         let stop = CancellationToken::new();
         let mut outcome = Published::default();
+        let last_tried = AtomicU64::new(0);
         let mut confirms = Box::pin(
             payloads
                 .stream
                 .take_until(stop.clone().cancelled_owned())
                 .map(|payload| async {
                     let Payload { number, body } = payload?;
+                    last_tried.store(number, Relaxed);
                     publish_one(&client, number, self.message(queue.as_str(), body)).await
                 })
                 .buffered(window),
@@ -180,25 +154,13 @@ impl Publish {
             }
         }
         drop(confirms);
+        outcome.last_tried = last_tried.load(Relaxed);
         progress.finish_and_clear();
         client.close().await;
         if !list {
             session.output.report(&outcome)?;
         }
-        match outcome.failed.first() {
-            None => Ok(Exit::Done),
-            Some(first) if many => Err(Failure::new(
-                first.exit,
-                format!(
-                    "{} published, {} not; no more was tried after number {}: {}",
-                    outcome.published,
-                    outcome.failed.len(),
-                    first.number,
-                    first.error
-                ),
-            )),
-            Some(only) => Err(Failure::new(only.exit, only.error.clone())),
-        }
+        outcome.exit(many)
     }
 
     async fn publish_and_wait(
@@ -217,7 +179,8 @@ impl Publish {
         let result = replies.result(&id, patience).await?;
         client.close().await;
         let exit = result.exit();
-        let outcome = Published { published: 1, ids: vec![id], failed: Vec::new(), result: Some(result) };
+        let outcome =
+            Published { published: 1, last_tried: 1, ids: vec![id], failed: Vec::new(), result: Some(result) };
         session.output.report(&outcome)?;
         Ok(exit)
     }
@@ -285,16 +248,7 @@ impl Publish {
 
 async fn publish_one(client: &Client, number: u64, message: Message) -> Result<TaskId, NotPublished> {
     let id = message.task_id().clone();
-    client.publish_message(message).await.map_err(|error| not_published(number, id, error))
-}
-
-fn not_published(number: u64, id: TaskId, error: PublishError) -> NotPublished {
-    // Whoever publishes it again needs its id.
-    let text = match &error {
-        PublishError::Unconfirmed { .. } | PublishError::Closed => format!("{error} {id}"),
-        _ => error.to_string(),
-    };
-    NotPublished { number, id: Some(id), error: text, exit: Failure::from(error).exit }
+    client.publish_message(message).await.map_err(|error| NotPublished::refused(number, id, error))
 }
 
 fn parse_header(text: &str) -> Result<(String, String), String> {

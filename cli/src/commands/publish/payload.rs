@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream, stream::BoxStream};
 use tokio::sync::mpsc;
 
-use super::NotPublished;
+use super::outcome::NotPublished;
 use crate::failure::{Exit, Failure};
 
 /// Lines that are read ahead of the broker.
@@ -36,7 +36,8 @@ impl Payloads {
         Self { length: Some(count), stream: stream::iter(payloads).boxed() }
     }
 
-    /// The lines of standard input, each checked to be JSON unless they are `raw`. Of JSON, empty lines are left out.
+    /// The lines of standard input, up to the first that is no JSON unless they are `raw`. Of JSON, empty lines are
+    /// left out.
     pub(super) fn lines(raw: bool) -> Self {
         let (send, receive) = mpsc::channel(AHEAD);
         // Standard input can be read in no other way without waiting for it at the end of the process.
@@ -54,11 +55,11 @@ impl Payloads {
                     }
                     Ok(Some(Payload { number, body: line.into() }))
                 });
-                let sent = match payload.map_err(|error| not_read(number, &error)).transpose() {
-                    Some(payload) => send.blocking_send(payload),
-                    None => Ok(()),
+                let Some(payload) = payload.map_err(|error| NotPublished::line(number, &error)).transpose() else {
+                    continue;
                 };
-                if sent.is_err() {
+                let last = payload.is_err();
+                if send.blocking_send(payload).is_err() || last {
                     return;
                 }
             }
@@ -66,10 +67,6 @@ impl Payloads {
         let received = stream::unfold(receive, async |mut receive| Some((receive.recv().await?, receive)));
         Self { length: None, stream: received.boxed() }
     }
-}
-
-fn not_read(number: u64, error: &str) -> NotPublished {
-    NotPublished { number, id: None, error: format!("the line {error}"), exit: Exit::Failed }
 }
 
 /// Reads a payload from a file, or standard input for `-`.
