@@ -23,11 +23,7 @@ use crate::{
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        // Help and version end here as well, with 0.
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8));
-        }
+        Err(error) => return not_parsed(&error),
     };
     // Nothing chooses a TLS implementation by itself. An error says that one is chosen already.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -35,6 +31,18 @@ fn main() -> ExitCode {
     let session = Session::new(arguments.global, output.clone());
     let ended = run(session, arguments.command);
     ended.unwrap_or_else(|failure| output.failure(&failure)).into()
+}
+
+/// Help and version end here, with 0, and what clap finds wrong, with 2.
+fn not_parsed(error: &clap::Error) -> ExitCode {
+    let code = u8::try_from(error.exit_code()).unwrap_or(Exit::Usage as u8);
+    if code == 0 || !std::env::args_os().any(|argument| argument == "--json") {
+        let _ = error.print();
+        return ExitCode::from(code);
+    }
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    Output::new(true, false).failure(&Failure::new(Exit::Usage, line)).into()
 }
 
 fn run(session: Session, command: arguments::Command) -> Result<Exit, Failure> {

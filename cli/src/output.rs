@@ -1,13 +1,13 @@
 //! What a command prints: text for people, or one JSON value of a fixed shape.
 
 use std::{
-    fmt::Display,
+    fmt::{self, Display},
     io::{self, IsTerminal, Write},
     time::Duration,
 };
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
 
 use crate::failure::{Exit, Failure};
@@ -92,11 +92,14 @@ impl Output {
             return ProgressBar::hidden();
         }
         let (bar, template) = match length {
-            Some(length) => (ProgressBar::new(length), "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta} left"),
-            None => (ProgressBar::new_spinner(), "{spinner} {msg} {human_pos} {per_sec}"),
+            Some(length) => (ProgressBar::new(length), "{msg} {wide_bar} {human_pos}/{human_len} {rate} {eta} left"),
+            None => (ProgressBar::new_spinner(), "{spinner} {msg} {human_pos} {rate}"),
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+            let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let _ = write!(out, "{:.0}/s", state.per_sec());
+            };
+            bar.set_style(style.with_key("rate", rate));
         }
         bar.enable_steady_tick(Duration::from_millis(100));
         bar.with_message(what)

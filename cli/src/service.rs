@@ -63,8 +63,8 @@ impl Service {
     /// `broker` is replaced, the service is not ready.
     pub(crate) async fn start(settings: &Settings, name: &str, role: &'static str) -> Result<Self, Failure> {
         let signals = Signals::listen()?;
-        let telemetry = telemetry::init(&settings.telemetry, name, role)
-            .map_err(|error| settings.invalid(&["telemetry"], crate::failure::chain(&error)))?;
+        let telemetry =
+            telemetry::init(&settings.telemetry, name, role).map_err(|error| settings.invalid_telemetry(&error))?;
         let broker: Vec<_> = settings.broker.url.iter().map(ToString::to_string).collect();
         info!(
             version = env!("CARGO_PKG_VERSION"),

@@ -31,6 +31,9 @@ async fn help_lists_the_exit_codes_and_each_command_has_an_example() {
     assert_eq!(site.run(&["--version"]).await.expect(0).stdout, format!("leveret {}\n", env!("CARGO_PKG_VERSION")));
     site.run(&[]).await.expect(2);
     site.run(&["unheard-of"]).await.expect(2);
+    let json = site.run(&["queues", "--json", "--unheard-of"]).await.expect(2).stderr;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(json["error"].as_str().unwrap().contains("--unheard-of"), "{json}");
 }
 
 #[tokio::test]

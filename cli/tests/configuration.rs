@@ -72,7 +72,7 @@ const WRONG: &[(&str, &str, &str)] = &[
         "\"Europe/Berlin\"",
     ),
     ("[telemetry]\nformat = \"xml\"\n", "leveret.toml:2: [telemetry] format: `xml` is not known", "`human` or `json`"),
-    ("[telemetry]\nsample = 2.0\n", "leveret.toml:1: [telemetry]: ", "from 0 (nothing) to 1 (everything)"),
+    ("[telemetry]\nsample = 2.0\n", "leveret.toml:2: [telemetry] sample: 2: ", "from 0 (nothing) to 1 (everything)"),
     ("[http]\n", "leveret.toml:1: [http]: `address` is missing", "add it"),
 ];
 

@@ -45,7 +45,7 @@ impl Config {
             Action::Check => {
                 // Its settings can be checked in no other way than by using them.
                 telemetry::init(&settings.telemetry, &settings.broker.name, "check")
-                    .map_err(|error| settings.invalid(&["telemetry"], crate::failure::chain(&error)))?;
+                    .map_err(|error| settings.invalid_telemetry(&error))?;
                 session.output.report(&Summary {
                     ok: true,
                     file: settings.file().map(str::to_owned),

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use leveret::{
     BrokerSettings, QueueName, QueueSettings, Topology,
-    common::telemetry::TelemetrySettings,
+    common::telemetry::{TelemetryError, TelemetrySettings},
     producer::{schedule::Schedule, settings::ScheduleSettings},
     worker::exec::{ExecSettings, Executor},
 };
@@ -83,6 +83,16 @@ impl Settings {
     /// An error about the value at `path`, such as `["worker", "concurrency"]`, that says where it is.
     pub(crate) fn invalid(&self, path: &[&str], text: impl std::fmt::Display) -> InvalidConfig {
         self.document.invalid(path, text)
+    }
+
+    /// An error about the `[telemetry]` table, whose messages begin with the key in backticks.
+    pub(crate) fn invalid_telemetry(&self, error: &TelemetryError) -> InvalidConfig {
+        let text = error.to_string();
+        let key = text.strip_prefix("`[telemetry] ").and_then(|rest| rest.split_once("` is "));
+        match key {
+            Some((key, text)) => self.invalid(&["telemetry", key], text),
+            None => self.invalid(&["telemetry"], crate::failure::chain(error)),
+        }
     }
 
     fn check(&self) -> Result<(), InvalidConfig> {
