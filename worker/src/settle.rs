@@ -39,6 +39,13 @@ impl Move {
 impl Lane {
     /// Does what the verdict asks for, in the order that loses nothing.
     pub(crate) async fn settle(&self, delivery: Delivery, envelope: &Envelope, verdict: Verdict) {
+        if delivery.is_stale() {
+            // The broker has given the task out again, and the attempt that follows has the last word. To act on
+            // this one as well would make two tasks, or two replies, of one.
+            let facts = &envelope.facts;
+            info!(task_id = %facts.id, task = facts.task, "its connection was lost while it ran, the task runs again");
+            return delivery.ack();
+        }
         match verdict {
             Verdict::Done(result) => {
                 let answered = self.reply(envelope, ReplyStatus::Done, result.unwrap_or_default()).await;
