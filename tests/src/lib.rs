@@ -67,6 +67,20 @@ impl Place {
         (start(worker.queue("default", quick(concurrency))).await, runs)
     }
 
+    /// The consumers of a queue as the console shows them: tag and prefetch. One that was cancelled is not among them,
+    /// even if it still has tasks that it has not settled.
+    pub async fn consumers(&self, queue: &str) -> Vec<(String, u64)> {
+        let all = self.vhost.api("consumers/{vhost}").await;
+        let of_queue = all.as_array().into_iter().flatten().filter(|consumer| consumer["queue"]["name"] == queue);
+        let mut consumers: Vec<_> = of_queue
+            .map(|consumer| {
+                (consumer["consumer_tag"].as_str().unwrap().to_owned(), consumer["prefetch_count"].as_u64().unwrap())
+            })
+            .collect();
+        consumers.sort();
+        consumers
+    }
+
     /// Declares the queue `default` as [`quick`] has it, without a worker.
     pub async fn declare_default(&self) {
         self.working(1).await.0.stop().await;

@@ -1,6 +1,8 @@
 //! A publish that goes nowhere is an error for its caller, for exactly that caller; one by a client of another make
 //! is kept where it can be seen.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers too")]
+
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
