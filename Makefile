@@ -36,8 +36,7 @@ bench: ## Measure publishing, draining and latency against plain lapin in the sa
 
 .PHONY: definitions
 definitions: ## Write rabbitmq/definitions.json anew from the topology
-	@$(LEVERET) topology export >rabbitmq/definitions.json.new
-	@mv rabbitmq/definitions.json.new rabbitmq/definitions.json
+	@$(LEVERET) --config /dev/null topology export --output rabbitmq/definitions.json
 
 .PHONY: docs
 docs: ## Build the API documentation

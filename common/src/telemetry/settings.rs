@@ -7,11 +7,12 @@ use tracing_subscriber::filter::LevelFilter;
 use super::TelemetryError;
 
 /// Crates under us, held to warnings unless the filter names them: their lines repeat what ours say.
-pub(super) const QUIET: [&str; 9] =
-    ["amq_protocol", "async_rs", "h2", "hyper", "hyper_util", "lapin", "opentelemetry", "reqwest", "rustls"];
+pub(super) const QUIET: [&str; 8] =
+    ["amq_protocol", "async_rs", "h2", "hyper", "hyper_util", "opentelemetry", "reqwest", "rustls"];
 
-/// lapin logs every message that the broker returns, payload and all. What is in a task is nobody's business.
-const PAYLOADS: &str = "lapin::returned_messages=off";
+/// lapin logs as an error what it also gives us as one, and we say what to do about it. And it logs every message
+/// that the broker returns, payload and all, whatever the filter: what is in a task is nobody's business.
+const LAPIN: &str = "lapin=off,lapin::returned_messages=off";
 
 /// Logs, spans and metrics: the `[telemetry]` table of `leveret.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,7 +85,7 @@ impl TelemetrySettings {
         let quiet = wanted.unwrap_or(LevelFilter::ERROR).min(LevelFilter::WARN);
         let ours: String = QUIET.iter().map(|target| format!("{target}={quiet},")).collect();
         EnvFilter::builder()
-            .parse(format!("{ours}{PAYLOADS},{}", self.log))
+            .parse(format!("{ours}{LAPIN},{}", self.log))
             .map_err(|source| TelemetryError::Filter { given: self.log.clone(), source })
     }
 }

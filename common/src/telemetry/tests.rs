@@ -133,13 +133,24 @@ fn libraries_below_are_held_to_warnings_unless_named() {
         let log = Log::default();
         let (_telemetry, dispatch) = log.pipeline(&settings(filter, LogFormat::Human));
         with_default(&dispatch, || {
-            tracing::info!(target: "lapin::channel", "info");
-            tracing::warn!(target: "lapin::channel", "warn");
-            tracing::error!(target: "lapin::channel", "error");
+            tracing::info!(target: "hyper::client", "info");
+            tracing::warn!(target: "hyper::client", "warn");
+            tracing::error!(target: "hyper::client", "error");
         });
         log.text().lines().count()
     };
-    assert_eq!(["trace", "info", "error", "off", "info,lapin=info"].map(heard), [2, 2, 1, 0, 3]);
+    assert_eq!(["trace", "info", "error", "off", "info,hyper=info"].map(heard), [2, 2, 1, 0, 3]);
+}
+
+#[test]
+fn lapin_speaks_only_when_it_is_named() {
+    let heard = |filter: &str| {
+        let log = Log::default();
+        let (_telemetry, dispatch) = log.pipeline(&settings(filter, LogFormat::Human));
+        with_default(&dispatch, || tracing::error!(target: "lapin::channel", "what we say as well"));
+        log.text().lines().count()
+    };
+    assert_eq!(["trace", "info", "info,lapin=warn"].map(heard), [0, 0, 1]);
 }
 
 #[test]
