@@ -1,6 +1,6 @@
 //! The messages of `tests/fixtures` mean the same to a client in another language, through a real broker.
 
-#![expect(clippy::unwrap_used, reason = "a test reports by failing")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test reports by failing")]
 
 #[path = "../fixtures/calls.rs"]
 mod calls;
