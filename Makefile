@@ -51,7 +51,7 @@ fmt: ## Format the code
 lint: ## Look for what clippy, rustfmt and shellcheck would complain about
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets -- --deny warnings
-	@if command -v shellcheck >/dev/null; then shellcheck -x rabbitmq/{up,down,restart,probe,lib.sh} scripts/* tests/foreign/install .ci/run; fi
+	@if command -v shellcheck >/dev/null; then shellcheck -x rabbitmq/{up,down,restart,ctl,probe,lib.sh} scripts/* tests/foreign/install .ci/run; fi
 
 .PHONY: clean
 clean: ## Throw away what was built, the broker's data and the foreign clients

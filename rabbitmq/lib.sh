@@ -42,10 +42,11 @@ lock_node() {
 }
 
 # env is how everyone else finds the broker: replaced in one step, so a reader never sees half of it.
-write_env() { # node kind amqp_url management_url
+write_env() { # node kind amqp_url management_url [amqps_url]
   local file
   file=$(node_dir "$1")/env
   printf 'BROKER_KIND=%s\nAMQP_URL=%s\nMANAGEMENT_URL=%s\n' "$2" "$3" "$4" >"$file.new"
+  [[ -z ${5:-} ]] || printf 'AMQPS_URL=%s\n' "$5" >>"$file.new"
   mv "$file.new" "$file"
 }
 # Prints one value of a node's env, nothing if there is none.
@@ -72,7 +73,7 @@ port_holder() {
   echo "${who:-another program}"
 }
 
-# Gives a node its four ports and keeps them: a client that reconnects after a restart must find the same address.
+# Gives a node its ports and keeps them: a client that reconnects after a restart must find the same address.
 # Ports promised to our other nodes count as taken even while those are down.
 choose_ports() {
   local name=$1 dir file lock_fd taken_by_us port kind first
@@ -81,7 +82,9 @@ choose_ports() {
   exec {lock_fd}>"$STATE/ports.lock"
   command -v flock >/dev/null && flock "$lock_fd"
   taken_by_us=" $(find "$STATE" -maxdepth 3 -name ports ! -path "$file" -exec sed 's/.*=//' {} + 2>/dev/null | tr '\n' ' ')"
-  for kind in AMQP:5672 MANAGEMENT:15672 PROMETHEUS:15692 DISTRIBUTION:25672; do
+  local kinds=(AMQP:5672 MANAGEMENT:15672 PROMETHEUS:15692 DISTRIBUTION:25672)
+  [[ ! -d $dir/tls ]] || kinds+=(TLS:5671)
+  for kind in "${kinds[@]}"; do
     first=${kind#*:} kind=${kind%:*}
     port=$(sed -n "s/^$kind=//p" "$file" 2>/dev/null || true)
     if [[ -z $port ]] || port_taken "$port"; then
@@ -95,9 +98,9 @@ choose_ports() {
       done
       ((port < first + 90)) || die "no free port between $first and $port" "rabbitmq/down --all --wipe gives back the ports of our own nodes"
     fi
-    chosen[$kind]=$port
+    chosen[$kind]=$port taken_by_us+="$port "
   done
-  for kind in AMQP MANAGEMENT PROMETHEUS DISTRIBUTION; do printf '%s=%s\n' "$kind" "${chosen[$kind]}"; done >"$file.new"
+  for kind in "${!chosen[@]}"; do printf '%s=%s\n' "$kind" "${chosen[$kind]}"; done >"$file.new"
   mv "$file.new" "$file"
   exec {lock_fd}>&-
 }
@@ -133,8 +136,31 @@ log.file.level = info
 # The console's figures are a second old, not five.
 collect_statistics_interval = 1000
 CONF
+  if [[ -d $dir/tls ]]; then
+    cat >>"$dir/conf/conf.d/90-local.conf" <<CONF
+listeners.ssl.local = 127.0.0.1:$(node_port "$name" TLS)
+ssl_options.cacertfile = $dir/tls/ca.pem
+ssl_options.certfile = $dir/tls/certificate.pem
+ssl_options.keyfile = $dir/tls/key.pem
+CONF
+    if [[ -e $dir/tls/clients ]]; then
+      printf 'ssl_options.%s\n' 'verify = verify_peer' 'fail_if_no_peer_cert = true' >>"$dir/conf/conf.d/90-local.conf"
+    fi
+  fi
   # rabbitmq.conf has no word for this one: how often a quorum queue reports its depth.
   echo '[{rabbit, [{quorum_tick_interval, 1000}]}].' >"$dir/conf/advanced.config"
+}
+
+# What both the node and rabbitmqctl must know to meet. Exports it: call it in a subshell.
+enter_node() {
+  local dir
+  dir=$(node_dir "$1")
+  cd "$dir" || exit 1
+  export HOME=$dir/home # where the cookie lies
+  export ERL_EPMD_ADDRESS=127.0.0.1
+  export RABBITMQ_CONF_ENV_FILE=$dir/conf/rabbitmq-env.conf # there is none: /etc/rabbitmq must not reach into this node
+  RABBITMQ_NODENAME=$(node_name "$1")
+  export RABBITMQ_NODENAME RABBITMQ_USE_LONGNAME=false
 }
 
 start_node() {
@@ -145,14 +171,9 @@ start_node() {
   rm -f "$dir/env"
   : >"$dir/log/startup.log"
   (
-    cd "$dir" || exit 1
-    export HOME=$dir/home
-    export ERL_EPMD_ADDRESS=127.0.0.1
-    export RABBITMQ_CONF_ENV_FILE=$dir/conf/rabbitmq-env.conf # there is none: /etc/rabbitmq must not reach into this node
-    RABBITMQ_NODENAME=$(node_name "$name")
+    enter_node "$name"
     RABBITMQ_DIST_PORT=$(node_port "$name" DISTRIBUTION)
-    export RABBITMQ_NODENAME RABBITMQ_DIST_PORT
-    export RABBITMQ_USE_LONGNAME=false
+    export RABBITMQ_DIST_PORT
     export RABBITMQ_CONFIG_FILE=$PROJECT/rabbitmq/rabbitmq.conf
     export RABBITMQ_CONFIG_FILES=$dir/conf/conf.d
     export RABBITMQ_ADVANCED_CONFIG_FILE=$dir/conf/advanced.config
@@ -175,7 +196,7 @@ start_node() {
 
 # A node serves when a user can log in and the management API, which starts last, answers.
 wait_until_it_serves() {
-  local name=$1 dir amqp management deadline why=''
+  local name=$1 dir amqp management amqps='' deadline why=''
   dir=$(node_dir "$name")
   amqp=amqp://guest:guest@127.0.0.1:$(node_port "$name" AMQP)/%2f
   management=http://guest:guest@127.0.0.1:$(node_port "$name" MANAGEMENT)
@@ -187,7 +208,8 @@ wait_until_it_serves() {
     ((SECONDS < deadline)) || explain_failure "$name" "the node does not serve after $START_SECONDS s: $why"
     sleep 0.2
   done
-  write_env "$name" node "$amqp" "$management"
+  [[ ! -d $dir/tls ]] || amqps=amqps://guest:guest@127.0.0.1:$(node_port "$name" TLS)/%2f
+  write_env "$name" node "$amqp" "$management" "$amqps"
 }
 
 # Says what the log says, and what to do about the causes that come up again and again.

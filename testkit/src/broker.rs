@@ -45,12 +45,15 @@ impl Broker {
 
     /// A broker whose state file `rabbitmq/up` has written.
     pub(crate) fn recorded(state: &Path) -> Option<Self> {
-        let text = std::fs::read_to_string(state).ok()?;
-        let value = |name: &str| {
-            let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-            found.filter(|value| !value.is_empty()).map(str::to_owned)
-        };
+        let value = |name| Self::recorded_value(state, name);
         Some(Self { url: value("AMQP_URL")?, management: Management::new(&value("MANAGEMENT_URL")?) })
+    }
+
+    /// One value of such a file.
+    pub(crate) fn recorded_value(state: &Path, name: &str) -> Option<String> {
+        let text = std::fs::read_to_string(state).ok()?;
+        let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        found.filter(|value| !value.is_empty()).map(str::to_owned)
     }
 
     /// The AMQP URL of the broker, in the virtual host it was given with.

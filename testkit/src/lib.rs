@@ -27,6 +27,6 @@ mod vhost;
 pub use broker::Broker;
 pub use eventually::{Answer, eventually, eventually_eq};
 pub use message::Message;
-pub use node::Node;
+pub use node::{ClientCertificates, Node};
 pub use proxy::{Direction, FaultProxy};
 pub use vhost::{Connection, Depth, Vhost};

@@ -1,10 +1,13 @@
 //! A broker that one test has to itself.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tokio::process::Command;
 
-use crate::{Broker, script};
+use crate::{Broker, Vhost, script};
 
 const DEADLINE: Duration = Duration::from_secs(300);
 
@@ -14,6 +17,17 @@ const DEADLINE: Duration = Duration::from_secs(300);
 pub struct Node {
     name: String,
     broker: Broker,
+    /// `amqps://user:password@host:port/` and a virtual host, for a node that listens for it.
+    encrypted: Option<String>,
+}
+
+/// Whether a node that listens for `amqps://` wants to know who its clients are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// It does not ask.
+    Ignored,
+    /// It lets nobody in without a certificate that its authority has signed.
+    Required,
 }
 
 impl Node {
@@ -22,14 +36,31 @@ impl Node {
     /// # Panics
     /// If it does not start, with what `rabbitmq/up` says about it.
     pub async fn private(name: &str) -> Self {
+        Self::started(name, &[]).await
+    }
+
+    /// Starts a node that listens for `amqps://` as well. `certificates` is a folder with its `certificate.pem` and
+    /// `key.pem`, and with the `ca.pem` that the certificates of its clients are to be signed with.
+    ///
+    /// # Panics
+    /// If it does not start, with what `rabbitmq/up` says about it.
+    pub async fn encrypted(name: &str, certificates: &Path, clients: ClientCertificates) -> Self {
+        let folder = certificates.to_string_lossy();
+        let options = ["--tls", &*folder, "--tls-clients"];
+        Self::started(name, if clients == ClientCertificates::Required { &options } else { &options[..2] }).await
+    }
+
+    async fn started(name: &str, options: &[&str]) -> Self {
         let name = format!("{name}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
         // From here on, because a start that fails half way leaves something to clean up, too.
         let cleaner = Cleaner(name.clone());
-        script("up", &name, &["--quiet"]).await;
-        let broker = Broker::recorded(&script::project().join(".leveret/nodes").join(&name).join("env"))
-            .unwrap_or_else(|| panic!("rabbitmq/up has not written where node '{name}' is"));
+        script("up", &name, &[&["--quiet"], options].concat()).await;
+        let env = script::project().join(".leveret/nodes").join(&name).join("env");
+        let broker =
+            Broker::recorded(&env).unwrap_or_else(|| panic!("rabbitmq/up has not written where node '{name}' is"));
+        let encrypted = Broker::recorded_value(&env, "AMQPS_URL");
         std::mem::forget(cleaner);
-        Self { name, broker }
+        Self { name, broker, encrypted }
     }
 
     /// The AMQP URL of the node, default virtual host.
@@ -42,6 +73,37 @@ impl Node {
     #[must_use]
     pub fn broker(&self) -> &Broker {
         &self.broker
+    }
+
+    /// The `amqps://` URL of a virtual host on this node.
+    ///
+    /// # Panics
+    /// If the node was not started by [`encrypted`](Self::encrypted).
+    #[must_use]
+    pub fn encrypted_url(&self, vhost: &Vhost) -> String {
+        let default = self.encrypted.as_deref().unwrap_or_else(|| panic!("node '{}' has no TLS listener", self.name));
+        default.replace("%2f", vhost.name())
+    }
+
+    /// Raises the memory alarm: the node stops reading from connections that publish, until
+    /// [`unblock_publishers`](Self::unblock_publishers).
+    pub async fn block_publishers(&self) {
+        self.ctl(&["set_vm_memory_high_watermark", "0"]).await;
+    }
+
+    /// Ends the memory alarm.
+    pub async fn unblock_publishers(&self) {
+        self.ctl(&["set_vm_memory_high_watermark", "0.9"]).await;
+    }
+
+    /// Runs `rabbitmqctl` on the node. What it prints is returned.
+    ///
+    /// # Panics
+    /// If it fails, with what it says.
+    pub async fn ctl(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(path("ctl"));
+        command.args(["--node", &self.name]).args(arguments);
+        script::run(command, "", DEADLINE).await.stdout
     }
 
     /// Shuts the node down in good order; its clients are told.

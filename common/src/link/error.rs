@@ -26,13 +26,15 @@ pub enum ConnectError {
         /// What failed.
         reason: String,
     },
-    /// The encrypted connection could not be set up.
-    #[error("no TLS connection to {host} ({reason}): check `broker.tls` and the broker's certificate")]
+    /// The encrypted connection could not be set up, or one is wanted where the URL asks for none.
+    #[error("no TLS connection to {host} ({reason}): {fix}")]
     Tls {
         /// Host and port.
         host: String,
         /// What failed.
         reason: String,
+        /// What to do about it.
+        fix: &'static str,
     },
     /// The link was closed by its owner.
     #[error("the link to the broker is closed")]

@@ -12,6 +12,7 @@ mod runtime;
 mod settler;
 mod socket;
 mod supervisor;
+mod tls;
 
 pub use capabilities::Capabilities;
 pub use consumer::{Consumer, ConsumerSettings, Delivery};

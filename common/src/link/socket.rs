@@ -28,16 +28,14 @@ use tokio::{
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
-    rustls::{
-        ClientConfig, RootCertStore, crypto,
-        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
-    },
+    rustls::{ClientConfig, pki_types::ServerName},
 };
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
-use super::Capabilities;
-use crate::config::TlsSettings;
+use super::{Capabilities, tls::SpeaksTls};
 
+/// How a TLS alert begins, with which a TLS port answers the header of plain AMQP.
+const TLS_ALERT: [u8; 2] = [0x15, 0x03];
 /// More than any broker's first frame has; beyond it the version stays unknown.
 const GREETING_LIMIT: usize = 64 * 1024;
 
@@ -65,42 +63,6 @@ pub(super) async fn open(
         io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} ms", timeout.as_millis()))
     })??;
     Ok(Socket { stream, greeting: Some(Greeting { bytes: Vec::new(), heard }) }.compat())
-}
-
-/// The TLS configuration for `amqps` URLs.
-///
-/// # Errors
-/// When a file cannot be read or holds no certificate or key.
-pub(super) fn tls_config(settings: &TlsSettings) -> io::Result<Arc<ClientConfig>> {
-    let named = |path: &std::path::Path, error: String| io::Error::other(format!("{}: {error}", path.display()));
-    let certificates = |path: &std::path::Path| -> io::Result<Vec<CertificateDer<'static>>> {
-        let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        match read {
-            Ok(certificates) if certificates.is_empty() => Err(named(path, "it holds no PEM certificate".to_owned())),
-            Ok(certificates) => Ok(certificates),
-            Err(error) => Err(named(path, error.to_string())),
-        }
-    };
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if let Some(path) = &settings.ca {
-        for certificate in certificates(path)? {
-            roots.add(certificate).map_err(|error| named(path, error.to_string()))?;
-        }
-    }
-    let provider = Arc::new(crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots);
-    let config = match (&settings.certificate, &settings.key) {
-        (Some(chain), Some(key)) => {
-            let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| named(key, error.to_string()))?;
-            builder.with_client_auth_cert(certificates(chain)?, secret).map_err(io::Error::other)?
-        }
-        _ => builder.with_no_client_auth(),
-    };
-    Ok(Arc::new(config))
 }
 
 /// A socket to a broker.
@@ -151,10 +113,14 @@ impl AsyncRead for Socket {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         };
-        if let Some(greeting) = &mut self.greeting
-            && greeting.hear(&buf.filled()[before..])
-        {
-            self.greeting = None;
+        if let Some(greeting) = &mut self.greeting {
+            let whole = greeting.hear(&buf.filled()[before..]);
+            if greeting.bytes.starts_with(&TLS_ALERT) {
+                return Poll::Ready(Err(io::Error::other(SpeaksTls)));
+            }
+            if whole {
+                self.greeting = None;
+            }
         }
         read
     }

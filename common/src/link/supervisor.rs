@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{Capabilities, ConnectError, error::reason, error::reply_code, runtime, socket};
+use super::{Capabilities, ConnectError, error::reason, error::reply_code, runtime, socket, tls};
 use crate::{
     config::{BrokerSettings, BrokerUrl},
     metrics::{Instruments, LinkMetrics},
@@ -228,14 +228,14 @@ impl Supervisor {
         let mut uri = url.uri.clone();
         uri.query.frame_max = Some(settings.frame_max);
         uri.query.heartbeat = Some(u16::try_from(settings.heartbeat.as_secs()).unwrap_or(u16::MAX).max(1));
+        let unusable = |error: std::io::Error| {
+            let fix = "correct `broker.tls`";
+            ConnectError::Tls { host: host.clone(), reason: error.to_string(), fix }
+        };
         let tls = match uri.scheme {
             lapin::uri::AMQPScheme::AMQP => None,
-            lapin::uri::AMQPScheme::AMQPS => Some(
-                socket::tls_config(&settings.tls)
-                    .map_err(|error| ConnectError::Tls { host: host.clone(), reason: error.to_string() })?,
-            ),
+            lapin::uri::AMQPScheme::AMQPS => Some(tls::config(&settings.tls).map_err(unusable)?),
         };
-        let encrypted = tls.is_some();
         let heard = Arc::new(OnceLock::new());
         let socket = {
             let (heard, timeout) = (heard.clone(), settings.timeout);
@@ -254,7 +254,7 @@ impl Supervisor {
         // The socket has its own time limit; the rest of the handshake gets as much again.
         let connection = match tokio::time::timeout(settings.timeout * 2, connecting).await {
             Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Err(classify(host, &error, encrypted)),
+            Ok(Err(error)) => return Err(classify(host, &error)),
             Err(_) => {
                 let reason = format!("no AMQP handshake within {} ms", settings.timeout.as_millis() * 2);
                 return Err(ConnectError::Unreachable { host, reason });
@@ -314,16 +314,18 @@ impl Supervisor {
     }
 }
 
-fn classify(host: String, error: &lapin::Error, encrypted: bool) -> ConnectError {
+fn classify(host: String, error: &lapin::Error) -> ConnectError {
     let reason = reason(error);
-    match (reply_code(error), error.kind()) {
+    let fix = match error.kind() {
+        lapin::ErrorKind::IOError(io) => tls::fix(io),
+        _ => None,
+    };
+    match (reply_code(error), fix) {
         // 320 is how a node says goodbye, and how it refuses while it starts.
         (Some(320 | 541), _) => ConnectError::Unreachable { host, reason },
         (Some(_), _) => ConnectError::Refused { host, reason },
-        (None, lapin::ErrorKind::IOError(io)) if encrypted && io.kind() == std::io::ErrorKind::InvalidData => {
-            ConnectError::Tls { host, reason }
-        }
-        _ => ConnectError::Unreachable { host, reason },
+        (None, Some(fix)) => ConnectError::Tls { host, reason, fix },
+        (None, None) => ConnectError::Unreachable { host, reason },
     }
 }
 
