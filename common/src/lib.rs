@@ -9,6 +9,7 @@
 //! | [`retry`] | when a failed task runs again, and the tiers that delay it |
 //! | [`link`] | connections, the publisher, the consumer, the channel pool |
 //! | [`client`] | [`Client`](client::Client), which publishes tasks |
+//! | [`dead_letters`] | [`DeadLetters`](dead_letters::DeadLetters): look at them, replay them, remove them |
 //! | [`config`] | the `[broker]` and `[queues]` tables of `leveret.toml` |
 //! | [`clock`] | the one clock, which tests can hold still |
 //! | [`metrics`], [`trace_context`], `telemetry` | what is counted, traced and logged |
@@ -16,6 +17,7 @@
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod dead_letters;
 pub mod duration;
 pub mod headers;
 pub mod link;

@@ -109,7 +109,7 @@ async fn declare_queue(channel: &Channel, queue: &super::Queue, options: QueueDe
     Ok(())
 }
 
-fn table(arguments: &BTreeMap<&'static str, Argument>) -> FieldTable {
+pub(crate) fn table(arguments: &BTreeMap<&'static str, Argument>) -> FieldTable {
     let mut table = FieldTable::default();
     for (name, value) in arguments {
         let value = match value {

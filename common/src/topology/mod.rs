@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use declare::table as argument_table;
 pub use declare::{Difference, Part, TopologyError, declare, diff};
 pub use definitions::definitions;
 pub use names::{InvalidName, Names, QueueName};

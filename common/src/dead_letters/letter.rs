@@ -1,0 +1,184 @@
+//! A dead letter as it is read from its queue.
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+
+use crate::{
+    clock::UnixMillis,
+    headers::Headers,
+    wire::{DeadReason, header},
+};
+
+/// The reason of what is in the queue of the lost: no queue took it.
+pub const UNROUTABLE: &str = "unroutable";
+
+/// What the broker's own record of a death stands for, since it writes no error.
+const OVER_THE_LIMIT: &str = "given out as often as its queue allows: each worker that took it was killed or cut off";
+
+/// A message in a dead-letter queue, or in the queue of the lost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetter {
+    /// The work queue that it belongs to; of a lost one, the routing key that no queue took.
+    pub queue: String,
+    /// The task's id, if its publisher gave one or a worker has seen it.
+    pub id: Option<String>,
+    /// The task's name; empty when the message has none.
+    pub task: String,
+    /// Why it is here: a [`DeadReason`] as text, or [`UNROUTABLE`].
+    pub reason: String,
+    /// The text of the last failure.
+    pub error: Option<String>,
+    /// The kind of the last failure: `error`, `panic`, `timeout` and so on.
+    pub error_kind: Option<String>,
+    /// Number of the last attempt, from 1.
+    pub attempt: u32,
+    /// When it first failed.
+    pub first_failed_at: Option<UnixMillis>,
+    /// When it last failed, or when the broker moved it here; of a lost one, when it was published.
+    pub failed_at: Option<UnixMillis>,
+    /// The worker that saw the last failure.
+    pub worker: Option<String>,
+    /// The body's media type, if stated.
+    pub content_type: Option<String>,
+    /// How the body is compressed, if it is.
+    pub content_encoding: Option<String>,
+    /// Where the result was to go.
+    pub reply_to: Option<String>,
+    /// The headers as they are.
+    pub headers: Headers,
+    /// The body as it is, maybe compressed.
+    pub body: Vec<u8>,
+}
+
+/// One entry of `x-death`, the broker's record of where a message was dead-lettered.
+struct Death<'a> {
+    queue: &'a str,
+    reason: &'a str,
+    at: Option<UnixMillis>,
+}
+
+impl DeadLetter {
+    /// Reads a message from the dead-letter queue of `queue`.
+    pub(super) fn dead(queue: &str, properties: &BasicProperties, body: Vec<u8>) -> Self {
+        let mut letter = Self::read(queue.to_owned(), properties, body);
+        letter.reason = letter.text(header::DEAD_REASON).unwrap_or_default();
+        // The headers tell of the last failure that a worker saw. When the broker itself moved the message here,
+        // they are silent, or left over from before.
+        let death = properties.headers().as_ref().and_then(newest_death).filter(|death| death.queue == queue);
+        if let Some(Death { reason, at, .. }) = death {
+            letter.failed_at = at.or(letter.failed_at);
+            letter.worker = None;
+            (letter.reason, letter.error) = match reason {
+                "delivery_limit" => (DeadReason::DeliveryLimit.as_str().to_owned(), Some(OVER_THE_LIMIT.to_owned())),
+                "expired" => (DeadReason::Expired.as_str().to_owned(), None),
+                other => (other.to_owned(), None),
+            };
+            letter.error_kind = Some(letter.reason.clone());
+        }
+        letter
+    }
+
+    /// Reads a message from the queue of the lost.
+    pub(super) fn lost(routing_key: &str, properties: &BasicProperties, body: Vec<u8>) -> Self {
+        let mut letter = Self::read(routing_key.to_owned(), properties, body);
+        UNROUTABLE.clone_into(&mut letter.reason);
+        letter.error = Some(format!("no queue took the routing key {routing_key:?}"));
+        letter.error_kind = Some(UNROUTABLE.to_owned());
+        let published = properties.timestamp().and_then(|seconds| i64::try_from(seconds).ok());
+        letter.failed_at = published.map(|seconds| UnixMillis(seconds.saturating_mul(1000)));
+        letter
+    }
+
+    fn read(queue: String, properties: &BasicProperties, body: Vec<u8>) -> Self {
+        let headers = properties.headers().clone().map(Headers::from).unwrap_or_default();
+        let owned = |text: &Option<ShortString>| text.as_ref().map(ToString::to_string).filter(|text| !text.is_empty());
+        let text = |name| headers.get_str(name).map(str::to_owned);
+        let time = |name| headers.get_i64(name).map(UnixMillis);
+        Self {
+            queue,
+            id: owned(properties.message_id()),
+            task: owned(properties.kind()).or_else(|| text(header::TASK)).unwrap_or_default(),
+            reason: String::new(),
+            error: text(header::ERROR),
+            error_kind: text(header::ERROR_KIND),
+            attempt: headers.get_i64(header::ATTEMPT).and_then(|number| number.try_into().ok()).unwrap_or(1),
+            first_failed_at: time(header::FIRST_FAILED_AT),
+            failed_at: time(header::FAILED_AT),
+            worker: text(header::WORKER),
+            content_type: owned(properties.content_type()),
+            content_encoding: owned(properties.content_encoding()),
+            reply_to: owned(properties.reply_to()),
+            headers,
+            body,
+        }
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        self.headers.get_str(name).map(str::to_owned)
+    }
+}
+
+/// The broker puts the newest first.
+fn newest_death(headers: &FieldTable) -> Option<Death<'_>> {
+    let AMQPValue::FieldArray(deaths) = headers.inner().get("x-death")? else { return None };
+    let AMQPValue::FieldTable(death) = deaths.as_slice().first()? else { return None };
+    let text = |name: &str| match death.inner().get(name)? {
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
+        _ => None,
+    };
+    let at = match death.inner().get("time") {
+        Some(AMQPValue::Timestamp(seconds)) => i64::try_from(*seconds).ok(),
+        _ => None,
+    };
+    Some(Death {
+        queue: text("queue")?,
+        reason: text("reason")?,
+        at: at.map(|seconds| UnixMillis(seconds.saturating_mul(1000))),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn death(queue: &str, reason: &str) -> AMQPValue {
+        let mut death = FieldTable::default();
+        death.insert("queue".into(), AMQPValue::LongString(queue.into()));
+        death.insert("reason".into(), AMQPValue::LongString(reason.into()));
+        death.insert("time".into(), AMQPValue::Timestamp(1_700_000_000));
+        AMQPValue::FieldTable(death)
+    }
+
+    fn letter(deaths: &[AMQPValue], headers: &[(&'static str, &str)]) -> DeadLetter {
+        let mut table = FieldTable::default();
+        if !deaths.is_empty() {
+            table.insert("x-death".into(), AMQPValue::FieldArray(deaths.to_vec().into()));
+        }
+        for (name, value) in headers {
+            table.insert(ShortString::try_new(*name).unwrap(), AMQPValue::LongString((*value).into()));
+        }
+        DeadLetter::dead("mail", &BasicProperties::default().with_headers(table), Vec::new())
+    }
+
+    #[test]
+    fn the_worker_says_why_unless_the_broker_moved_it() {
+        let noted = [(header::DEAD_REASON, "exhausted"), (header::ERROR, "no luck"), (header::WORKER, "w1")];
+        let by_worker = letter(&[], &noted);
+        assert_eq!((by_worker.reason.as_str(), by_worker.error.as_deref()), ("exhausted", Some("no luck")));
+
+        let by_broker = letter(&[death("mail", "delivery_limit")], &[]);
+        assert_eq!(by_broker.reason, "delivery-limit");
+        assert_eq!(by_broker.failed_at, Some(UnixMillis(1_700_000_000_000)));
+    }
+
+    #[test]
+    fn the_latest_death_counts_after_a_replay() {
+        let noted = [(header::DEAD_REASON, "exhausted"), (header::WORKER, "w1")];
+        let deaths = [death("mail", "delivery_limit"), death("mail.dead", "rejected")];
+        let killed = letter(&deaths, &noted);
+        assert_eq!((killed.reason.as_str(), killed.worker), ("delivery-limit", None));
+        assert_eq!(letter(&[death("mail.dead", "rejected")], &noted).reason, "exhausted");
+    }
+}
