@@ -34,10 +34,12 @@ impl Client {
     /// consume from them, or by `leveret topology apply`.
     ///
     /// # Errors
-    /// [`ClientError`] when no broker answers within [`BrokerSettings::timeout`], or it refuses.
+    /// [`ClientError`] when no broker answers within [`BrokerSettings::timeout`], which each URL has for itself, or
+    /// it refuses.
     pub async fn connect(settings: BrokerSettings) -> Result<Self, ClientError> {
         let client = Self::open(settings, Clock::system())?;
-        client.link.live_within(client.settings.timeout).await?;
+        let nodes = u32::try_from(client.settings.url.len()).unwrap_or(u32::MAX);
+        client.link.live_within(client.settings.timeout.saturating_mul(nodes)).await?;
         client.apply(&Topology::new(&client.settings.namespace).map_err(TopologyError::from)?).await?;
         Ok(client)
     }
@@ -83,14 +85,20 @@ impl Client {
     /// Publishes many messages, all on their way at once; the results come in the order of the messages.
     pub async fn publish_many(&self, messages: impl IntoIterator<Item = Message>) -> Vec<Result<TaskId, PublishError>> {
         let mut confirms = Vec::new();
+        // Once there was no room for a whole timeout, the rest need not find that out one after another.
+        let mut stalled = None;
         for message in messages {
             let id = message.task_id().clone();
-            let submitted = match InvalidMessage::check_size(&message, &self.settings.limits())
-                .and_then(|()| message.into_outgoing(&self.names, &self.clock))
-            {
-                Ok(outgoing) => self.publisher.submit(outgoing).await,
-                Err(error) => Err(error.into()),
+            let outgoing = InvalidMessage::check_size(&message, &self.settings.limits())
+                .and_then(|()| message.into_outgoing(&self.names, &self.clock));
+            let submitted = match (outgoing, &stalled) {
+                (Err(error), _) => Err(error.into()),
+                (Ok(_), Some(error)) => Err(PublishError::clone(error)),
+                (Ok(outgoing), None) => self.publisher.submit(outgoing).await,
             };
+            if let Err(error @ PublishError::Unconfirmed { .. }) = &submitted {
+                stalled = Some(error.clone());
+            }
             confirms.push(async move {
                 submitted?.await?;
                 Ok(id)
