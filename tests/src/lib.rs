@@ -167,6 +167,11 @@ impl Runs {
         within("a task is run", self.0.recv()).await.unwrap()
     }
 
+    /// The next attempt, or `None` when the worker has ended.
+    pub async fn next_or_end(&mut self) -> Option<Run> {
+        self.0.recv().await
+    }
+
     /// The next attempts, this many.
     pub async fn take(&mut self, count: usize) -> Vec<Run> {
         let mut runs = Vec::with_capacity(count);

@@ -57,7 +57,7 @@ async fn a_failure_while_stopping_still_reaches_its_tier() {
 async fn when_the_grace_is_over_what_still_runs_goes_back() {
     let place = Place::new().await;
     let (worker, mut runs) = place.worker();
-    let worker = start(worker.grace(Duration::from_millis(300)).queue("default", quick(2))).await;
+    let worker = start(worker.grace(Duration::from_secs(1)).queue("default", quick(2))).await;
     let client = place.client().await;
     let endless = client.publish_message(probe("endless")).await.unwrap().to_string();
     let mut endless_run = runs.next().await;
@@ -70,7 +70,7 @@ async fn when_the_grace_is_over_what_still_runs_goes_back() {
     short_run.done();
     endless_run.given_up().await;
     within("the worker ends", stopped).await.unwrap();
-    assert!(began.elapsed() >= Duration::from_millis(300), "the grace was cut short: {:?}", began.elapsed());
+    assert!(began.elapsed() >= Duration::from_secs(1), "the grace was cut short: {:?}", began.elapsed());
     assert!(stopping.is_cancelled(), "a handler is told");
 
     let (worker, mut runs) = place.working(2).await;
