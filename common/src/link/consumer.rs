@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{ChannelPool, Link, Live, Settler, error::reason, runtime, settler::Verdict};
+use super::{ChannelPool, Link, Live, Settler, error::reason, runtime, settler::Verdict, supervisor::own};
 use crate::{
     metrics::{Instruments, QueueMetrics},
     topology::{Topology, declare},
@@ -279,8 +279,7 @@ impl Subscriber {
         };
         settler.abandon();
         if matches!(end, End::Stopped) {
-            let bye = ShortString::try_new("bye").unwrap_or_default();
-            let _ = tokio::time::timeout(self.link.settings().timeout, channel.close(200, bye)).await;
+            let _ = tokio::time::timeout(self.link.settings().timeout, channel.close(200, own("bye"))).await;
             info!(queue = self.queue.as_str(), "stopped consuming");
         }
         end
