@@ -96,12 +96,12 @@ impl BrokerSettings {
         self
     }
 
-    /// The limits on bodies.
+    /// The limits on what a message may carry.
     pub fn limits(&self) -> Limits {
         Limits {
             wire: self.max_body,
             inflated: self.max_inflated_body,
-            headers: usize::try_from(self.frame_max).unwrap_or(usize::MAX),
+            headers: Limits::headers_in(usize::try_from(self.frame_max).unwrap_or(usize::MAX)),
         }
     }
 

@@ -287,7 +287,7 @@ pub enum InvalidMessage {
     /// The arguments cannot be written as JSON.
     #[error("the task's arguments cannot be written as JSON: {0}")]
     Body(String),
-    /// Properties and headers do not fit into one frame.
+    /// Properties and headers do not fit into one frame, with room for what the broker adds.
     #[error("properties and headers have {bytes} bytes, the limit is {limit}: put what is large into the body")]
     HeadersTooLarge {
         /// Their size in bytes.

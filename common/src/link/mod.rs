@@ -9,6 +9,7 @@ mod error;
 mod pool;
 mod publisher;
 mod runtime;
+mod screen;
 mod settler;
 mod socket;
 mod supervisor;

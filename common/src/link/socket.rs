@@ -32,7 +32,7 @@ use tokio_rustls::{
 };
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
-use super::{Capabilities, tls::SpeaksTls};
+use super::{Capabilities, screen::Screen, tls::SpeaksTls};
 
 /// How a TLS alert begins, with which a TLS port answers the header of plain AMQP.
 const TLS_ALERT: [u8; 2] = [0x15, 0x03];
@@ -62,12 +62,13 @@ pub(super) async fn open(
     let stream = tokio::time::timeout(timeout, opening).await.map_err(|_| {
         io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} ms", timeout.as_millis()))
     })??;
-    Ok(Socket { stream, greeting: Some(Greeting { bytes: Vec::new(), heard }) }.compat())
+    Ok(Socket { stream, screen: Screen::default(), greeting: Some(Greeting { bytes: Vec::new(), heard }) }.compat())
 }
 
 /// A socket to a broker.
 pub(super) struct Socket {
     stream: Stream,
+    screen: Screen,
     /// There until the first frame has been heard in full.
     greeting: Option<Greeting>,
 }
@@ -109,9 +110,10 @@ impl Greeting {
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let read = match &mut self.stream {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        let Self { stream, screen, .. } = &mut *self;
+        let read = match stream {
+            Stream::Plain(stream) => screen.poll_read(Pin::new(stream), cx, buf),
+            Stream::Tls(stream) => screen.poll_read(Pin::new(stream), cx, buf),
         };
         if let Some(greeting) = &mut self.greeting {
             let whole = greeting.hear(&buf.filled()[before..]);

@@ -11,7 +11,7 @@ pub struct Limits {
     pub wire: usize,
     /// Bytes after decompression. Default 64 MiB.
     pub inflated: usize,
-    /// Bytes of properties and headers, which AMQP sends in a single frame. Default 128 KiB, RabbitMQ's own limit.
+    /// Bytes of properties and headers that are sent. Default 126 KiB; see [`Limits::headers_in`].
     pub headers: usize,
 }
 
@@ -21,7 +21,16 @@ const ZSTD_WINDOW_LOG: u32 = 23;
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { wire: 16 << 20, inflated: 64 << 20, headers: 128 << 10 }
+        Self { wire: 16 << 20, inflated: 64 << 20, headers: Self::headers_in(128 << 10) }
+    }
+}
+
+impl Limits {
+    /// How many bytes of properties and headers may be sent where a frame has this many, for AMQP has one frame for
+    /// them. Room is left for what the broker adds on the way through a tier or to the dead: with it the message
+    /// must still fit, or it takes down the connection of whoever gets it.
+    pub const fn headers_in(frame: usize) -> usize {
+        frame.saturating_sub(2 << 10)
     }
 }
 

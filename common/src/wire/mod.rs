@@ -5,7 +5,7 @@ mod envelope;
 mod moves;
 mod size;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use moves::is_broker_note;
 pub(crate) use size::header_frame;

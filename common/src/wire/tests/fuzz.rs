@@ -60,7 +60,7 @@ fn value(kind: u8, number: i64, text: &str) -> AMQPValue {
 #[test]
 fn any_message_is_read_or_parked() {
     type Header = (u8, u8, i64, String);
-    bolero::check!().with_type::<(u8, Option<String>, Vec<Header>, Vec<u8>)>().with_iterations(20_000).for_each(
+    bolero::check!().with_type::<(u8, Option<String>, Vec<Header>, Vec<u8>)>().with_iterations(6_000).for_each(
         |(encoding, task, headers, body)| {
             let named = headers.iter().map(|(name, kind, number, text)| {
                 (short(LOOKED_AT[usize::from(*name) % LOOKED_AT.len()]), value(*kind, *number, text))
@@ -92,7 +92,7 @@ fn any_message_is_read_or_parked() {
 
 #[test]
 fn any_bytes_are_inflated_or_refused() {
-    bolero::check!().with_iterations(20_000).for_each(|bytes: &[u8]| {
+    bolero::check!().with_iterations(8_000).for_each(|bytes: &[u8]| {
         for encoding in ["gzip", "zstd"] {
             // The beginning of a real one leads further in.
             let magic: &[u8] = if encoding == "gzip" { &[0x1f, 0x8b, 8, 0] } else { &[0x28, 0xb5, 0x2f, 0xfd] };

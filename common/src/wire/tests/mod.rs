@@ -1,5 +1,5 @@
 //! What holds for any message whatever.
 
-pub(super) mod arbitrary;
+pub(crate) mod arbitrary;
 mod fuzz;
 mod round_trip;
