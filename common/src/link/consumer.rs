@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{ChannelPool, Link, Live, Settler, error::reason, runtime, settler::Verdict, supervisor::own};
+use super::{ChannelPool, Link, Live, Settler, error::reason, runtime, supervisor::own, window::Verdict};
 use crate::{
     metrics::{Instruments, QueueMetrics},
     topology::{Topology, declare},

@@ -6,6 +6,7 @@
 mod capabilities;
 mod consumer;
 mod error;
+mod flight;
 mod pool;
 mod publisher;
 mod runtime;
@@ -14,6 +15,7 @@ mod settler;
 mod socket;
 mod supervisor;
 mod tls;
+mod window;
 
 pub use capabilities::Capabilities;
 pub use consumer::{Consumer, ConsumerSettings, Delivery};

@@ -1,7 +1,6 @@
 //! Settling deliveries of one channel: acknowledgements are gathered and sent as few frames, the rest at once.
 
 use std::{
-    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,10 +17,9 @@ use lapin::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::window::{BATCH, Frame, Verdict, Window};
 use crate::metrics::QueueMetrics;
 
-/// Finished deliveries that are acknowledged together. Larger batches are no faster, smaller ones slower.
-const BATCH: usize = 50;
 /// How long an acknowledgement may wait for company.
 const PATIENCE: Duration = Duration::from_millis(1);
 
@@ -76,8 +74,8 @@ impl Settler {
         }
         let urgent = {
             let mut window = self.0.window.lock();
-            window.finish(tag, verdict);
-            window.finished.len() == 1 || window.finished.len() == BATCH || !matches!(verdict, Verdict::Ack)
+            let waiting = window.finish(tag, verdict);
+            waiting == 1 || waiting == BATCH || verdict != Verdict::Ack
         };
         if urgent {
             self.0.work.notify_one();
@@ -100,7 +98,7 @@ impl Settler {
         loop {
             let (late, urgent) = {
                 let window = self.0.window.lock();
-                (!window.late.is_empty(), window.is_urgent())
+                (window.is_late(), window.is_urgent())
             };
             if !late && !urgent {
                 self.0.work.notified().await;
@@ -119,34 +117,13 @@ impl Settler {
                 for sent in join_all(frames.into_iter().map(|frame| frame.send(channel))).await {
                     sent?;
                 }
-                self.0.window.lock().sending = false;
+                self.0.window.lock().written();
             }
             if self.0.window.lock().is_idle() {
                 self.0.idle.notify_waiters();
             }
         }
     }
-}
-
-/// What becomes of a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// It is done with.
-    Ack,
-    /// It was not started: back into the queue. Free of charge from RabbitMQ 4.3 on.
-    GiveBack,
-    /// Nothing could be done about it: back into the queue, counted towards the delivery limit.
-    Requeue,
-    /// To the dead-letter exchange of its queue.
-    DeadLetter,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Frame {
-    tag: DeliveryTag,
-    /// Settles all before it as well; only ever with [`Verdict::Ack`].
-    multiple: bool,
-    verdict: Verdict,
 }
 
 impl Frame {
@@ -158,182 +135,6 @@ impl Frame {
             }
             Verdict::Requeue => channel.basic_reject(self.tag, BasicRejectOptions { requeue: true }).await,
             Verdict::DeadLetter => channel.basic_reject(self.tag, BasicRejectOptions { requeue: false }).await,
-        }
-    }
-}
-
-/// The deliveries of a channel that the broker still counts as unacknowledged.
-#[derive(Debug, Default)]
-struct Window {
-    /// Tag of the front of `states`.
-    first: DeliveryTag,
-    states: VecDeque<State>,
-    /// Finished since frames were last taken.
-    finished: Vec<(DeliveryTag, Verdict)>,
-    /// Acks left over from the last time, because an older delivery was not finished.
-    late: Vec<DeliveryTag>,
-    /// Frames were taken that are not written yet.
-    sending: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// With a handler.
-    Running,
-    /// To be acknowledged.
-    Done,
-    /// The broker has been told.
-    Settled,
-}
-
-impl Window {
-    fn delivered(&mut self, tag: DeliveryTag) {
-        if self.states.is_empty() {
-            self.first = tag;
-        }
-        self.states.push_back(State::Running);
-    }
-
-    fn finish(&mut self, tag: DeliveryTag, verdict: Verdict) {
-        if let Some(state) = self.state(tag) {
-            *state = if verdict == Verdict::Ack { State::Done } else { State::Settled };
-            self.finished.push((tag, verdict));
-        }
-    }
-
-    fn state(&mut self, tag: DeliveryTag) -> Option<&mut State> {
-        let at = usize::try_from(tag.checked_sub(self.first)?).ok()?;
-        self.states.get_mut(at)
-    }
-
-    fn is_urgent(&self) -> bool {
-        self.finished.len() >= BATCH || self.finished.iter().any(|(_, verdict)| *verdict != Verdict::Ack)
-    }
-
-    fn is_idle(&self) -> bool {
-        self.states.is_empty() && self.finished.is_empty() && self.late.is_empty() && !self.sending
-    }
-
-    /// The frames that tell the broker of what is finished, and how many deliveries they settle.
-    ///
-    /// The longest finished prefix goes as one frame. What is finished behind an unfinished delivery waits for
-    /// one more round, for then the prefix has often caught up, and goes singly after that. A frame with
-    /// `multiple` names a delivery that is itself unsettled, as the broker demands.
-    fn take_frames(&mut self) -> (Vec<Frame>, u64) {
-        let mut frames = Vec::new();
-        let mut settled = 0;
-        for (tag, verdict) in self.finished.iter().filter(|(_, verdict)| *verdict != Verdict::Ack) {
-            frames.push(Frame { tag: *tag, multiple: false, verdict: *verdict });
-            settled += 1;
-        }
-        let (mut last_done, mut done) = (None, 0);
-        while let Some(state) = self.states.front().filter(|state| **state != State::Running) {
-            if *state == State::Done {
-                last_done = Some(self.first);
-                done += 1;
-            }
-            self.states.pop_front();
-            self.first += 1;
-        }
-        if let Some(tag) = last_done {
-            frames.push(Frame { tag, multiple: done > 1, verdict: Verdict::Ack });
-            settled += done;
-        }
-        for tag in std::mem::take(&mut self.late) {
-            if let Some(state) = self.state(tag).filter(|state| **state == State::Done) {
-                *state = State::Settled;
-                frames.push(Frame { tag, multiple: false, verdict: Verdict::Ack });
-                settled += 1;
-            }
-        }
-        let first = self.first;
-        self.late = self
-            .finished
-            .drain(..)
-            .filter(|(tag, verdict)| *verdict == Verdict::Ack && *tag >= first)
-            .map(|(tag, _)| tag)
-            .collect();
-        self.sending = !frames.is_empty();
-        (frames, settled)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn window(deliveries: u64) -> Window {
-        let mut window = Window::default();
-        (1..=deliveries).for_each(|tag| window.delivered(tag));
-        window
-    }
-
-    fn ack(tag: u64, multiple: bool) -> Frame {
-        Frame { tag, multiple, verdict: Verdict::Ack }
-    }
-
-    #[test]
-    fn a_finished_prefix_is_one_frame() {
-        let mut window = window(5);
-        for tag in [3, 1, 2] {
-            window.finish(tag, Verdict::Ack);
-        }
-        assert_eq!(window.take_frames(), (vec![ack(3, true)], 3));
-    }
-
-    #[test]
-    fn what_is_finished_behind_an_unfinished_one_goes_singly_a_round_later() {
-        let mut window = window(3);
-        window.finish(2, Verdict::Ack);
-        assert_eq!(window.take_frames(), (vec![], 0));
-        assert_eq!(window.take_frames(), (vec![ack(2, false)], 1));
-        window.finish(1, Verdict::Ack);
-        assert_eq!(window.take_frames(), (vec![ack(1, false)], 1));
-        window.finish(3, Verdict::Ack);
-        assert_eq!(window.take_frames(), (vec![ack(3, false)], 1));
-        assert!(window.states.is_empty());
-    }
-
-    proptest! {
-        /// The broker's own bookkeeping: each frame names a delivery that it counts as unacknowledged, none that is
-        /// still with a handler is ever settled, and in the end all are.
-        #[test]
-        fn every_delivery_is_settled_once_and_none_before_its_time(
-            order in Just((1..=60_u64).collect::<Vec<_>>()).prop_shuffle(),
-            verdicts in prop::collection::vec(0..4_u8, 60),
-            rounds in prop::collection::vec(0..6_usize, 60),
-        ) {
-            let mut window = window(60);
-            let mut unacked: std::collections::BTreeSet<u64> = (1..=60).collect();
-            let mut running = unacked.clone();
-            let mut told = |window: &mut Window, running: &std::collections::BTreeSet<u64>| -> Result<(), TestCaseError> {
-                let (frames, count) = window.take_frames();
-                let before = unacked.len();
-                for frame in frames {
-                    prop_assert!(unacked.contains(&frame.tag), "unknown delivery tag {}", frame.tag);
-                    let named = if frame.multiple { 1..=frame.tag } else { frame.tag..=frame.tag };
-                    prop_assert!(running.range(named.clone()).next().is_none(), "settled while it runs");
-                    unacked.retain(|tag| !named.contains(tag));
-                }
-                prop_assert_eq!(before - unacked.len(), count as usize);
-                Ok(())
-            };
-            for (tag, (verdict, rounds)) in order.into_iter().zip(verdicts.into_iter().zip(rounds)) {
-                running.remove(&tag);
-                let verdict = [Verdict::Ack, Verdict::Ack, Verdict::GiveBack, Verdict::DeadLetter][usize::from(verdict)];
-                window.finish(tag, verdict);
-                for _ in 0..rounds / 3 {
-                    told(&mut window, &running)?;
-                }
-            }
-            for _ in 0..3 {
-                told(&mut window, &running)?;
-            }
-            prop_assert!(unacked.is_empty());
-            window.sending = false;
-            prop_assert!(window.is_idle());
         }
     }
 }
