@@ -123,8 +123,14 @@ impl BrokerSettings {
         if self.heartbeat < Duration::from_secs(1) || self.heartbeat > Duration::from_secs(3_600) {
             return wrong("broker.heartbeat", "choose 1s to 1h; 10s is a good heartbeat");
         }
-        if self.timeout.is_zero() || self.publish_timeout.is_zero() {
-            return wrong("broker.timeout", "a timeout of zero leaves the broker no time to answer");
+        for (key, length) in [
+            ("broker.timeout", self.timeout),
+            ("broker.publish_timeout", self.publish_timeout),
+            ("broker.reconnect_max", self.reconnect_max),
+        ] {
+            if length.is_zero() || length > Duration::from_secs(86_400) {
+                return wrong(key, "choose more than zero and at most 1day");
+            }
         }
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             return wrong("broker.tls", "a client certificate needs both `certificate` and `key`");
@@ -300,5 +306,8 @@ mod tests {
     fn a_setting_that_cannot_work_is_named_with_its_fix() {
         let settings = BrokerSettings { frame_max: 0, ..BrokerSettings::default() };
         assert!(settings.check().unwrap_err().to_string().starts_with("broker.frame_max: choose"));
+        // A time to wait that no clock can show would make the publisher panic.
+        let settings = BrokerSettings { publish_timeout: Duration::MAX, ..BrokerSettings::default() };
+        assert!(settings.check().unwrap_err().to_string().starts_with("broker.publish_timeout: choose"));
     }
 }

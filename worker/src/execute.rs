@@ -96,7 +96,7 @@ impl Lane {
         let body = envelope.body.clone();
         // The handler's own code before its first await runs inside as well, so that its panic is caught too.
         let calling = AssertUnwindSafe(async { kind.handler.call(context, body).await }).catch_unwind();
-        match tokio::time::timeout(timeout + kind.handler.overtime(), calling).await {
+        match tokio::time::timeout(timeout.saturating_add(kind.handler.overtime()), calling).await {
             Ok(Ok(ended)) => ended,
             Ok(Err(panic)) => Err(Error::of(ErrorKind::Panicked, panic_text(panic.as_ref()))),
             Err(_) => Err(Error::of(ErrorKind::TimedOut, format!("not finished within {} ms", timeout.as_millis()))),
