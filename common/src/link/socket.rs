@@ -1,9 +1,9 @@
-//! The sockets under lapin: opened with a time limit, encrypted when the URL says so, and overheard at their
-//! first frame, which is where the broker states its version: lapin keeps that to itself.
+//! The sockets under lapin: encrypted when the URL says so, hung up when we say so, and overheard at their first
+//! frame, which is where the broker states its version: lapin keeps that to itself.
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{self, SocketAddr},
     os::fd::{AsFd, AsRawFd},
     pin::Pin,
     sync::{Arc, OnceLock},
@@ -39,30 +39,65 @@ const TLS_ALERT: [u8; 2] = [0x15, 0x03];
 /// More than any broker's first frame has; beyond it the version stays unknown.
 const GREETING_LIMIT: usize = 64 * 1024;
 
+/// A socket that lapin has, as we see it from outside. Dropped, it hangs up: lapin by itself waits without end for
+/// a broker that has gone silent during the handshake, or does not answer the close.
+#[derive(Debug, Default)]
+pub(super) struct Line(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// What the broker said about itself.
+    greeting: OnceLock<Capabilities>,
+    /// Another handle of the same socket.
+    socket: OnceLock<net::TcpStream>,
+}
+
+impl Line {
+    /// What the broker said about itself.
+    pub(super) fn capabilities(&self) -> Capabilities {
+        self.0.greeting.get().cloned().unwrap_or_else(Capabilities::unknown)
+    }
+
+    /// Ends the connection; harmless when it has ended.
+    pub(super) fn hang_up(&self) {
+        if let Some(socket) = self.0.socket.get() {
+            let _ = socket.shutdown(net::Shutdown::Both);
+        }
+    }
+
+    /// Makes the one socket of this line.
+    pub(super) fn dial(
+        &self,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> impl AsyncFn(AMQPUri) -> io::Result<Compat<Socket>> + use<> {
+        let shared = self.0.clone();
+        async move |uri| open(&uri, tls.clone(), shared.clone()).await
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.hang_up();
+    }
+}
+
 /// Opens a socket to the host of `uri` and, for `amqps`, sets up TLS on it.
-pub(super) async fn open(
-    uri: &AMQPUri,
-    tls: Option<Arc<ClientConfig>>,
-    timeout: Duration,
-    heard: Arc<OnceLock<Capabilities>>,
-) -> io::Result<Compat<Socket>> {
+async fn open(uri: &AMQPUri, tls: Option<Arc<ClientConfig>>, line: Arc<Shared>) -> io::Result<Compat<Socket>> {
     let host = uri.authority.host.clone();
-    let opening = async {
-        let tcp = TcpStream::connect((host.as_str(), uri.authority.port)).await?;
-        tcp.set_nodelay(true)?;
-        Ok(match (&uri.scheme, tls) {
-            (AMQPScheme::AMQP, _) => Stream::Plain(tcp),
-            (AMQPScheme::AMQPS, None) => return Err(io::Error::other("no TLS configuration")),
-            (AMQPScheme::AMQPS, Some(config)) => {
-                let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
-                Stream::Tls(Box::new(TlsConnector::from(config).connect(name, tcp).await?))
-            }
-        })
+    let tcp = TcpStream::connect((host.as_str(), uri.authority.port)).await?;
+    tcp.set_nodelay(true)?;
+    let tcp = tcp.into_std()?;
+    let _ = line.socket.set(tcp.try_clone()?);
+    let tcp = TcpStream::from_std(tcp)?;
+    let stream = match (&uri.scheme, tls) {
+        (AMQPScheme::AMQP, _) => Stream::Plain(tcp),
+        (AMQPScheme::AMQPS, None) => return Err(io::Error::other("no TLS configuration")),
+        (AMQPScheme::AMQPS, Some(config)) => {
+            let name = ServerName::try_from(host).map_err(io::Error::other)?;
+            Stream::Tls(Box::new(TlsConnector::from(config).connect(name, tcp).await?))
+        }
     };
-    let stream = tokio::time::timeout(timeout, opening).await.map_err(|_| {
-        io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} ms", timeout.as_millis()))
-    })??;
-    Ok(Socket { stream, screen: Screen::default(), greeting: Some(Greeting { bytes: Vec::new(), heard }) }.compat())
+    Ok(Socket { stream, screen: Screen::default(), greeting: Some(Greeting { bytes: Vec::new(), line }) }.compat())
 }
 
 /// A socket to a broker.
@@ -80,7 +115,7 @@ enum Stream {
 
 struct Greeting {
     bytes: Vec<u8>,
-    heard: Arc<OnceLock<Capabilities>>,
+    line: Arc<Shared>,
 }
 
 impl Greeting {
@@ -101,7 +136,7 @@ impl Greeting {
         if let Ok((_, AMQPFrame::Method(_, AMQPClass::Connection(connection::AMQPMethod::Start(start))))) =
             parse_frame(frame)
         {
-            let _ = self.heard.set(Capabilities::from_server_properties(&start.server_properties));
+            let _ = self.line.greeting.set(Capabilities::from_server_properties(&start.server_properties));
         }
         true
     }

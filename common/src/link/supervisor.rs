@@ -1,10 +1,6 @@
 //! One connection to the broker that is made again whenever it is lost.
 
-use std::{
-    pin::pin,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use lapin::{ConnectionProperties, Event, types::ShortString};
@@ -12,7 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{Capabilities, ConnectError, error::reason, error::reply_code, runtime, socket, tls};
+use super::{Capabilities, ConnectError, error::reason, error::reply_code, runtime, socket, socket::Line, tls};
 use crate::{
     config::{BrokerSettings, BrokerUrl},
     metrics::{Instruments, LinkMetrics},
@@ -85,10 +81,12 @@ pub struct Live {
     /// Cancelled when the connection is lost or closed.
     pub lost: CancellationToken,
     pub(crate) connection: lapin::Connection,
+    line: Line,
 }
 
 impl Link {
-    /// Starts connecting, and goes on until it succeeds. A broker that refuses the very first connection ends it.
+    /// Starts connecting, and goes on until it succeeds. A broker that refuses the very first connection ends it,
+    /// once every URL has been tried.
     pub fn open(settings: Arc<BrokerSettings>, role: Role) -> Self {
         let (publish, state) = watch::channel(LinkState::Down(None));
         let stop = CancellationToken::new();
@@ -171,12 +169,9 @@ impl Supervisor {
     async fn supervise(&self) -> ConnectError {
         let mut generation = 0;
         let mut failures: u32 = 0;
-        loop {
-            // The nodes of a cluster are tried in turn, another first at each reconnect.
-            let node = (generation as usize + failures as usize) % self.settings.url.len().max(1);
-            let Some(url) = self.settings.url.get(node) else {
-                return ConnectError::Closed;
-            };
+        let mut refusal = None;
+        // The nodes of a cluster are tried in turn, another first at each reconnect.
+        for url in self.settings.url.iter().cycle() {
             let connected = tokio::select! {
                 () = self.stop.cancelled() => return ConnectError::Closed,
                 connected = self.connect(url, generation + 1) => connected,
@@ -187,14 +182,26 @@ impl Supervisor {
                     failures = 0;
                     let version = &live.capabilities.version;
                     info!(role = self.role.as_str(), host = %live.host, %version, generation, "connected to the broker");
-                    self.watch(Arc::new(live), blocked).await;
+                    let live = Arc::new(live);
+                    self.watch(live.clone(), blocked).await;
+                    live.line.hang_up();
                     if self.stop.is_cancelled() {
                         return ConnectError::Closed;
                     }
                 }
-                Err(error) if generation == 0 && !error.is_passing() => return error,
                 Err(error) => {
                     failures = failures.saturating_add(1);
+                    if !error.is_passing() {
+                        refusal.get_or_insert_with(|| error.clone());
+                    }
+                    // One node may be at fault alone; once all have had their turn, it is the settings.
+                    let all_tried = failures as usize >= self.settings.url.len();
+                    if generation == 0
+                        && all_tried
+                        && let Some(refusal) = refusal
+                    {
+                        return refusal;
+                    }
                     let pause = self.pause(failures);
                     warn!(
                         role = self.role.as_str(),
@@ -210,6 +217,8 @@ impl Supervisor {
                 }
             }
         }
+        // There is no URL.
+        ConnectError::Closed
     }
 
     /// Doubles from 100 ms, jittered, so that the workers of a site do not all come back in the same instant.
@@ -236,14 +245,9 @@ impl Supervisor {
             lapin::uri::AMQPScheme::AMQP => None,
             lapin::uri::AMQPScheme::AMQPS => Some(tls::config(&settings.tls).map_err(unusable)?),
         };
-        let heard = Arc::new(OnceLock::new());
-        let socket = {
-            let (heard, timeout) = (heard.clone(), settings.timeout);
-            async move |uri: lapin::uri::AMQPUri, _| {
-                let socket = socket::open(&uri, tls.clone(), timeout, heard.clone()).await?;
-                Ok(lapin::AsyncTcpStream::Plain(socket))
-            }
-        };
+        let line = Line::default();
+        let dial = line.dial(tls);
+        let socket = async move |uri, _| Ok(lapin::AsyncTcpStream::Plain(dial(uri).await?));
         let name = format!("leveret {} {}", settings.name, self.role.as_str());
         let properties = ConnectionProperties::default()
             .with_connection_name(name.into())
@@ -251,18 +255,17 @@ impl Supervisor {
             .with_client_property(own("version"), env!("CARGO_PKG_VERSION").into());
         let runtime = socket::Sockets::runtime(runtime::handle());
         let connecting = lapin::Connection::connector(uri, runtime, socket, properties);
-        // The socket has its own time limit; the rest of the handshake gets as much again.
-        let connection = match tokio::time::timeout(settings.timeout * 2, connecting).await {
+        let connection = match tokio::time::timeout(settings.timeout, connecting).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return Err(classify(host, &error)),
             Err(_) => {
-                let reason = format!("no AMQP handshake within {} ms", settings.timeout.as_millis() * 2);
+                let reason = format!("no answer within {} ms", settings.timeout.as_millis());
                 return Err(ConnectError::Unreachable { host, reason });
             }
         };
         let (block, blocked) = watch::channel(None);
-        let capabilities = heard.get().cloned().unwrap_or_else(Capabilities::unknown);
-        let live = Live { generation, capabilities, host, blocked, lost: CancellationToken::new(), connection };
+        let capabilities = line.capabilities();
+        let live = Live { generation, capabilities, host, blocked, lost: CancellationToken::new(), connection, line };
         Ok((live, block))
     }
 
@@ -334,6 +337,6 @@ fn hosts(urls: &[BrokerUrl]) -> String {
 }
 
 /// One of our own texts, short by construction.
-fn own(text: &'static str) -> ShortString {
+pub(super) fn own(text: &'static str) -> ShortString {
     ShortString::try_new(text).unwrap_or_default()
 }
