@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    bench::Bench, completions::Completions, config::Config, producer::Producer, publish::Publish, queues::Queues,
-    topology::TopologyCommand, worker::Worker,
+    bench::Bench, completions::Completions, config::Config, dead::Dead, producer::Producer, publish::Publish,
+    queues::Queues, topology::TopologyCommand, worker::Worker,
 };
 
 /// Workers and schedules on RabbitMQ that do not lose messages.
@@ -53,6 +53,7 @@ pub(crate) enum Command {
     Producer(Producer),
     Publish(Publish),
     Queues(Queues),
+    Dead(Dead),
     Topology(TopologyCommand),
     Bench(Bench),
     Config(Config),

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod dead;
 pub(crate) mod producer;
 pub(crate) mod publish;
 pub(crate) mod queues;
@@ -22,6 +23,7 @@ pub(crate) async fn run(session: Session, command: Command) -> Result<Exit, Fail
         Command::Producer(command) => command.run(session).await,
         Command::Publish(command) => command.run(session).await,
         Command::Queues(command) => command.run(session).await,
+        Command::Dead(command) => command.run(session).await,
         Command::Topology(command) => command.run(session).await,
         Command::Bench(command) => command.run(session).await,
         Command::Config(command) => command.run(session).await,

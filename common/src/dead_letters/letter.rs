@@ -1,5 +1,6 @@
 //! A dead letter as it is read from its queue.
 
+use bytes::Bytes;
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, ShortString},
@@ -8,7 +9,7 @@ use lapin::{
 use crate::{
     clock::UnixMillis,
     headers::Headers,
-    wire::{DeadReason, header},
+    wire::{DeadReason, Envelope, Limits, header},
 };
 
 /// The reason of what is in the queue of the lost: no queue took it.
@@ -89,6 +90,22 @@ impl DeadLetter {
         let published = properties.timestamp().and_then(|seconds| i64::try_from(seconds).ok());
         letter.failed_at = published.map(|seconds| UnixMillis(seconds.saturating_mul(1000)));
         letter
+    }
+
+    /// The body as a handler gets it: decompressed, within the [limits](Limits) of a worker by default.
+    ///
+    /// # Errors
+    /// What is wrong with the body, for people.
+    pub fn content(&self) -> Result<Bytes, String> {
+        let mut properties = BasicProperties::default();
+        if let Some(encoding) = self.content_encoding.as_deref().and_then(|text| ShortString::try_new(text).ok()) {
+            properties = properties.with_content_encoding(encoding);
+        }
+        if let Ok(task) = ShortString::try_new("any") {
+            properties = properties.with_type(task);
+        }
+        let decoded = Envelope::decode(&self.queue, false, properties, self.body.clone(), &Limits::default());
+        decoded.map(|envelope| envelope.body).map_err(|unreadable| unreadable.error)
     }
 
     fn read(queue: String, properties: &BasicProperties, body: Vec<u8>) -> Self {
