@@ -108,14 +108,13 @@ impl Lane {
         let note = json!({ "reason": why, "kind": kind, "error": error });
         let failure = self.failure(kind, error, self.surroundings.clock.now());
         let message = wire::dead(envelope, self.queue(), self.names.dead(), reason, &failure);
+        // Whoever asked is told first: a reply that is refused after the dead letter is stored would leave one more
+        // dead letter at each attempt to send it.
+        if !self.reply(envelope, ReplyStatus::Dead, note).await {
+            return delivery.requeue();
+        }
         match self.store(message).await {
-            Ok(()) => {
-                if self.reply(envelope, ReplyStatus::Dead, note).await {
-                    delivery.ack();
-                } else {
-                    delivery.requeue();
-                }
-            }
+            Ok(()) => delivery.ack(),
             Err(error) => {
                 // The broker knows the way to the dead-letter queue as well; only the reason gets lost.
                 warn!(task_id = %facts.id, task = facts.task, "cannot park the task with its reason, the broker is to move it: {error}");
