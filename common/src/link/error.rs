@@ -83,10 +83,12 @@ pub enum PublishError {
         reason: String,
     },
     /// No confirm came in time. The task may be stored or not; publishing it again under the same id is safe.
-    #[error("the broker did not confirm within {waited_ms} ms: publish it again under the same id")]
+    #[error("the broker did not confirm within {waited_ms} ms{}: publish it again under the same id", bracketed(.why))]
     Unconfirmed {
         /// How long was waited, in milliseconds.
         waited_ms: u64,
+        /// What is known to stand in the way: the broker has blocked publishing, or does not answer.
+        why: Option<String>,
     },
     /// The publisher was closed before the broker confirmed.
     #[error("the publisher was closed before the broker confirmed: publish the task again under the same id")]
@@ -100,6 +102,10 @@ impl From<TopologyError> for PublishError {
     fn from(error: TopologyError) -> Self {
         Self::Topology(error.to_string())
     }
+}
+
+fn bracketed(text: &Option<String>) -> String {
+    text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default()
 }
 
 /// What went wrong, without lapin's own prefixes.

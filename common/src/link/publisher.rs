@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Link, PublishError,
+    Link, LinkState, PublishError,
     flight::{Flight, Job},
     runtime,
 };
@@ -34,9 +34,40 @@ pub struct Publisher {
     /// Bytes that properties and headers together may have: they go in one frame.
     frame_max: usize,
     large: Arc<Semaphore>,
-    metrics: Arc<PublishMetrics>,
+    account: Arc<Account>,
     closing: CancellationToken,
     ended: CancellationToken,
+}
+
+/// What is needed to say how a publish ended.
+#[derive(Debug)]
+struct Account {
+    metrics: PublishMetrics,
+    link: Link,
+    timeout: Duration,
+}
+
+impl Account {
+    fn unconfirmed(&self) -> PublishError {
+        let why = match self.link.state() {
+            LinkState::Up(live) => {
+                live.blocked.borrow().as_ref().map(|why| format!("it has blocked publishing: {why}"))
+            }
+            LinkState::Down(error) => error.map(|error| error.to_string()),
+            LinkState::Closed(error) => Some(error.to_string()),
+        };
+        PublishError::Unconfirmed { waited_ms: u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX), why }
+    }
+
+    fn count<T>(&self, result: &Result<T, PublishError>) {
+        let outcome = match result {
+            Ok(_) => Published::Confirmed,
+            Err(PublishError::Unroutable { .. } | PublishError::NoExchange { .. }) => Published::Unroutable,
+            Err(PublishError::Unconfirmed { .. } | PublishError::Closed) => Published::Unconfirmed,
+            Err(_) => Published::Refused,
+        };
+        self.metrics.count(outcome, 1);
+    }
 }
 
 impl Publisher {
@@ -50,7 +81,11 @@ impl Publisher {
             frame_max: settings.limits().headers,
             numbers: Arc::default(),
             large: Arc::new(Semaphore::new(LARGE_BODIES)),
-            metrics: Arc::new(Instruments::global().publish()),
+            account: Arc::new(Account {
+                metrics: Instruments::global().publish(),
+                link: link.clone(),
+                timeout: settings.publish_timeout,
+            }),
             closing: CancellationToken::new(),
             ended: CancellationToken::new(),
         };
@@ -87,7 +122,6 @@ impl Publisher {
     ) -> Result<impl Future<Output = Result<(), PublishError>> + Send + 'static, PublishError> {
         message.check_headers(self.frame_max)?;
         let deadline = tokio::time::Instant::now() + self.timeout;
-        let waited_ms = u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX);
         let (answer, answered) = oneshot::channel();
         let handing_over = async {
             let size = message.body.len();
@@ -102,29 +136,22 @@ impl Publisher {
             place.send(Job::new(message, answer, number, room));
             Ok::<_, PublishError>(())
         };
-        let metrics = self.metrics.clone();
+        let account = self.account.clone();
         match tokio::time::timeout_at(deadline, handing_over).await {
             Ok(handed_over) => handed_over?,
             Err(_) => {
-                metrics.count(Published::Unconfirmed, 1);
-                return Err(PublishError::Unconfirmed { waited_ms });
+                let late = Err(account.unconfirmed());
+                account.count(&late);
+                return late;
             }
         }
         Ok(async move {
             let result = match tokio::time::timeout_at(deadline, answered).await {
                 Ok(Ok(result)) => result,
                 Ok(Err(_)) => Err(PublishError::Closed),
-                Err(_) => Err(PublishError::Unconfirmed { waited_ms }),
+                Err(_) => Err(account.unconfirmed()),
             };
-            metrics.count(
-                match &result {
-                    Ok(()) => Published::Confirmed,
-                    Err(PublishError::Unroutable { .. } | PublishError::NoExchange { .. }) => Published::Unroutable,
-                    Err(PublishError::Unconfirmed { .. } | PublishError::Closed) => Published::Unconfirmed,
-                    Err(_) => Published::Refused,
-                },
-                1,
-            );
+            account.count(&result);
             result
         })
     }
