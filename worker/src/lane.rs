@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use leveret_common::{
-    link::{Consumer, Delivery, Publisher},
+    link::{Consumer, Delivery, Handover, Publisher},
     metrics::TaskMetrics,
     retry::Tiers,
     topology::{Names, QueueName},
@@ -27,8 +27,6 @@ pub(crate) struct Lane {
     pub(crate) names: Names,
     pub(crate) limits: Limits,
     pub(crate) surroundings: Arc<Surroundings>,
-    /// No task is begun any more.
-    pub(crate) draining: CancellationToken,
 }
 
 impl Lane {
@@ -37,20 +35,13 @@ impl Lane {
     }
 
     /// Starts the runners. They take deliveries until there can be no more.
-    pub(crate) fn start(
-        self: &Arc<Self>,
-        concurrency: usize,
-        deliveries: &async_channel::Receiver<Delivery>,
-    ) -> JoinSet<()> {
+    pub(crate) fn start(self: &Arc<Self>, concurrency: usize, deliveries: &Handover<Delivery>) -> JoinSet<()> {
         let mut runners = JoinSet::new();
         for _ in 0..concurrency {
-            let (lane, deliveries) = (self.clone(), deliveries.clone());
+            let (lane, mut runner) = (self.clone(), deliveries.runner());
             runners.spawn(async move {
-                while let Ok(delivery) = deliveries.recv().await {
-                    // Not begun: dropped, it goes back to its queue.
-                    if !lane.draining.is_cancelled() {
-                        lane.process(delivery).await;
-                    }
+                while let Some(delivery) = runner.next().await {
+                    runner.run(lane.process(delivery)).await;
                 }
             });
         }
@@ -63,19 +54,15 @@ impl Lane {
 pub(crate) struct RunningLane {
     pub(crate) lane: Arc<Lane>,
     pub(crate) consumer: Consumer,
-    pub(crate) deliveries: async_channel::Receiver<Delivery>,
+    pub(crate) deliveries: Handover<Delivery>,
     pub(crate) runners: JoinSet<()>,
 }
 
 impl RunningLane {
     /// Begins no more tasks, lets those that run come to their end until `now` is cancelled, gives back the rest.
     pub(crate) async fn stop(mut self, now: CancellationToken) {
-        self.lane.draining.cancel();
         self.consumer.stop();
-        self.deliveries.close();
-        while let Ok(delivery) = self.deliveries.try_recv() {
-            delivery.give_back();
-        }
+        self.deliveries.close().into_iter().for_each(Delivery::give_back);
         let finished = tokio::select! {
             () = now.cancelled() => false,
             () = async { while self.runners.join_next().await.is_some() {} } => true,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use leveret_common::{
-    link::{ChannelPool, ConnectError, Consumer, ConsumerSettings, Link, LinkState, Publisher, Role},
+    link::{Attachment, ChannelPool, ConnectError, Consumer, ConsumerSettings, Link, LinkState, Publisher, Role},
     metrics::{Instruments, UNKNOWN_TASK},
     topology::{InvalidName, TopologyError, declare},
     wire::TooLong,
@@ -53,7 +53,7 @@ impl Stopper {
 pub struct Health {
     consume: Link,
     publish: Link,
-    attached: Vec<(String, watch::Receiver<bool>)>,
+    attached: Vec<(String, watch::Receiver<Attachment>)>,
 }
 
 impl Health {
@@ -73,10 +73,16 @@ impl Health {
                 LinkState::Down(None) => return Err(format!("the {role} connection is not up yet")),
             }
         }
-        match self.attached.iter().find(|(_, attached)| !*attached.borrow()) {
-            Some((queue, _)) => Err(format!("not subscribed to queue {queue:?}")),
-            None => Ok(()),
+        for (queue, attached) in &self.attached {
+            match &*attached.borrow() {
+                Attachment::Attached => {}
+                Attachment::Detached(Some(why)) | Attachment::Forbidden(why) => {
+                    return Err(format!("not subscribed to queue {queue:?}: {why}"));
+                }
+                _ => return Err(format!("not subscribed to queue {queue:?}")),
+            }
         }
+        Ok(())
     }
 }
 
@@ -124,7 +130,6 @@ impl RunningWorker {
                     clock: worker.clock.clone(),
                     stopping: CancellationToken::new(),
                 }),
-                draining: CancellationToken::new(),
             });
             let runners = lane.start(options.concurrency, &deliveries);
             info!(queue = queue.as_str(), concurrency = options.concurrency, prefetch, "working");
@@ -135,7 +140,15 @@ impl RunningWorker {
             publish: publish.clone(),
             attached: lanes.iter().map(|lane| (lane.lane.queue.to_string(), lane.consumer.attached())).collect(),
         };
+        let forbidden = forbidden(&health).await;
+        if forbidden.is_some() {
+            stopper.stop_now();
+        }
         let task = tokio::spawn(run(lanes, stopper.clone(), worker.grace, publisher, consume, publish));
+        if let Some(error) = forbidden {
+            let _ = task.await;
+            return Err(error);
+        }
         Ok(Self { stopper, health, task: Some(task) })
     }
 
@@ -149,14 +162,16 @@ impl RunningWorker {
         self.health.clone()
     }
 
-    /// Waits until the broker delivers from every queue. An error says that it was stopped before.
+    /// Waits until the broker delivers from every queue, which it does after the start unless the connection was lost
+    /// at that moment. An error says that it was stopped before.
     ///
     /// # Errors
     /// [`StartError::Connect`] when the worker was stopped before.
     pub async fn attached(&self) -> Result<(), StartError> {
         for (_, attached) in &self.health.attached {
             let mut attached = attached.clone();
-            attached.wait_for(|attached| *attached).await.map_err(|_| ConnectError::Closed)?;
+            let is_attached = |attached: &Attachment| *attached == Attachment::Attached;
+            attached.wait_for(is_attached).await.map_err(|_| ConnectError::Closed)?;
         }
         Ok(())
     }
@@ -190,6 +205,19 @@ impl Drop for RunningWorker {
     fn drop(&mut self) {
         self.stopper.stop();
     }
+}
+
+/// Waits for the first answer to each subscription. An error says that the user may not consume; whatever else
+/// stands in the way may pass.
+async fn forbidden(health: &Health) -> Option<StartError> {
+    for (queue, attached) in &health.attached {
+        let mut attached = attached.clone();
+        let answered = attached.wait_for(|attached| *attached != Attachment::Detached(None)).await;
+        if let Ok(Attachment::Forbidden(reason)) = answered.as_deref() {
+            return Some(StartError::Forbidden { queue: queue.clone(), reason: reason.clone() });
+        }
+    }
+    None
 }
 
 async fn run(
@@ -230,6 +258,14 @@ pub enum StartError {
     /// A name breaks the rules.
     #[error(transparent)]
     Name(#[from] InvalidName),
+    /// The user may not consume from a queue.
+    #[error("may not consume from queue {queue:?} ({reason}): give the user permission to read it")]
+    Forbidden {
+        /// The queue.
+        queue: String,
+        /// What the broker said.
+        reason: String,
+    },
     /// The broker could lose tasks between a tier and its queue.
     #[error("RabbitMQ {version} cannot dead-letter at least once, so that tasks could get lost: use 3.10 or later")]
     TooOld {

@@ -15,11 +15,14 @@ use lapin::{
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::{DeliveryTag, FieldTable, ShortString},
 };
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{ChannelPool, Link, Live, Settler, error::reason, runtime, supervisor::own, window::Verdict};
+use super::{
+    ChannelPool, Handover, Link, Live, Settler, error::reason, error::reply_code, runtime, supervisor::own,
+    window::Verdict,
+};
 use crate::{
     metrics::{Instruments, QueueMetrics},
     topology::{Topology, declare},
@@ -107,23 +110,36 @@ impl Drop for Receipt {
     }
 }
 
+/// Whether the broker delivers to a consumer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Attachment {
+    /// It does.
+    Attached,
+    /// It does not; why, once something has stood in the way. It is tried again.
+    Detached(Option<String>),
+    /// The user may not consume from the queue, in the broker's words. It is tried again, for permissions change.
+    Forbidden(String),
+}
+
 /// A subscription to a queue that lasts until it is stopped.
 #[derive(Debug)]
 pub struct Consumer {
     stop: CancellationToken,
     finish: CancellationToken,
-    attached: watch::Receiver<bool>,
+    attached: watch::Receiver<Attachment>,
     task: runtime::JoinHandle<()>,
 }
 
 impl Consumer {
-    /// Starts consuming. The deliveries come from the returned receiver; their number is bounded by the prefetch.
+    /// Starts consuming. The deliveries come through the returned handover; their number is bounded by the prefetch.
     ///
     /// # Errors
     /// [`TooLong`] when the queue's name or the tag does not fit.
-    pub fn start(link: Link, settings: ConsumerSettings) -> Result<(Self, async_channel::Receiver<Delivery>), TooLong> {
-        let (sender, receiver) = async_channel::unbounded();
-        let (attach, attached) = watch::channel(false);
+    pub fn start(link: Link, settings: ConsumerSettings) -> Result<(Self, Handover<Delivery>), TooLong> {
+        let threads = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
+        let handover = Handover::new(threads);
+        let (attach, attached) = watch::channel(Attachment::Detached(None));
         let (stop, finish) = (CancellationToken::new(), CancellationToken::new());
         let subscriber = Subscriber {
             queue: short("queue", &settings.queue)?,
@@ -132,22 +148,22 @@ impl Consumer {
             metrics: Arc::new(Instruments::global().queue(&settings.queue)),
             link,
             settings,
-            sender,
+            handover: handover.clone(),
             attach,
             stop: stop.clone(),
             finish: finish.clone(),
         };
         let task = runtime::spawn(subscriber.run());
-        Ok((Self { stop, finish, attached, task }, receiver))
+        Ok((Self { stop, finish, attached, task }, handover))
     }
 
     /// Whether the broker delivers to us at present.
     pub fn is_attached(&self) -> bool {
-        *self.attached.borrow()
+        *self.attached.borrow() == Attachment::Attached
     }
 
-    /// Follows [`is_attached`](Self::is_attached).
-    pub fn attached(&self) -> watch::Receiver<bool> {
+    /// Follows whether the broker delivers to us, and what stands in the way.
+    pub fn attached(&self) -> watch::Receiver<Attachment> {
         self.attached.clone()
     }
 
@@ -173,8 +189,8 @@ struct Subscriber {
     settings: ConsumerSettings,
     queue: ShortString,
     tag: String,
-    sender: async_channel::Sender<Delivery>,
-    attach: watch::Sender<bool>,
+    handover: Handover<Delivery>,
+    attach: watch::Sender<Attachment>,
     stop: CancellationToken,
     finish: CancellationToken,
     metrics: Arc<QueueMetrics>,
@@ -186,6 +202,8 @@ enum End {
     Stopped,
     /// The broker, the channel or the connection ended it.
     Lost(String),
+    /// The user may not consume from the queue.
+    Forbidden(String),
 }
 
 impl Subscriber {
@@ -200,10 +218,14 @@ impl Subscriber {
                 },
             };
             let ended = self.subscription(&live, &mut failures).await;
-            self.attach.send_replace(false);
+            self.attach.send_replace(match &ended {
+                End::Stopped => Attachment::Detached(None),
+                End::Lost(reason) => Attachment::Detached(Some(reason.clone())),
+                End::Forbidden(reason) => Attachment::Forbidden(reason.clone()),
+            });
             match ended {
                 End::Stopped => return,
-                End::Lost(reason) => {
+                End::Lost(reason) | End::Forbidden(reason) => {
                     let queue = self.queue.as_str();
                     if !live.lost.is_cancelled() {
                         warn!(queue, %reason, "the subscription ended, subscribing again");
@@ -229,13 +251,14 @@ impl Subscriber {
         let opened = tokio::time::timeout(self.link.settings().timeout, self.open(live)).await;
         let (channel, mut deliveries) = match opened {
             Ok(Ok(opened)) => opened,
+            Ok(Err(error)) if reply_code(&error) == Some(403) => return End::Forbidden(reason(&error)),
             Ok(Err(error)) => return End::Lost(reason(&error)),
             Err(_) => {
                 return End::Lost("the broker does not answer the request to consume".to_owned());
             }
         };
         *failures = 0;
-        self.attach.send_replace(true);
+        self.attach.send_replace(Attachment::Attached);
         debug!(
             queue = self.queue.as_str(),
             prefetch = self.settings.prefetch,
@@ -300,7 +323,7 @@ impl Subscriber {
         settler.delivered(delivery.delivery_tag);
         let receipt = Receipt { tag: delivery.delivery_tag, settler: settler.clone(), settled: false };
         let (redelivered, properties, body) = (delivery.redelivered, delivery.properties, delivery.data);
-        // Nobody takes it any more when the receiver is gone: dropped, it gives itself back.
-        let _ = self.sender.try_send(Delivery { redelivered, properties, body, receipt });
+        // Nobody takes it any more once the handover is closed: dropped, it gives itself back.
+        let _ = self.handover.put(Delivery { redelivered, properties, body, receipt });
     }
 }
