@@ -7,11 +7,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use lapin::options::QueueDeleteOptions;
 use leveret::{Client, PublishError};
-use leveret_testkit::{Depth, Direction, FaultProxy, Vhost, eventually, eventually_eq};
+use leveret_testkit::{Direction, FaultProxy, Vhost, eventually, eventually_eq};
 use leveret_tests::{PATIENCE, Place, probe, quick, settings, short, start, within, worker};
 use tokio::time::Instant;
-
-const NOTHING_LEFT: Depth = Depth { ready: 0, unacked: 0, consumers: 1 };
+use tokio_util::sync::CancellationToken;
 
 /// The ids of all that lies in a queue, and how many messages that is.
 async fn stored(vhost: &Vhost, queue: &str) -> (BTreeSet<String>, usize) {
@@ -49,29 +48,32 @@ async fn cuts_in_the_middle_of_publishing_lose_nothing() {
     place.declare_default().await;
     let proxy = FaultProxy::to(place.vhost.url()).await;
     let client = Client::connect(settings(proxy.url())).await.unwrap();
+    let stop = CancellationToken::new();
     let mut publishing = Vec::new();
     for _ in 0..4 {
-        let client = client.clone();
+        let (client, stop) = (client.clone(), stop.clone());
         publishing.push(tokio::spawn(async move {
-            let mut confirmed = Vec::new();
-            for _ in 0..10 {
-                confirmed.extend(client.publish_many((0..200).map(probe)).await);
+            let mut confirmed = BTreeSet::new();
+            while !stop.is_cancelled() {
+                let ids = client.publish_many((0..100).map(probe)).await;
+                confirmed.extend(ids.into_iter().map(|id| id.unwrap().to_string()));
             }
             confirmed
         }));
     }
-    // Of 8,000: while they are on their way, for there are always many.
-    for mark in [500, 2_000, 4_000, 6_000] {
-        eventually(PATIENCE, async || place.vhost.ready("default").await >= mark).await;
+    // There are always some on their way when the connection goes.
+    for connections in 1..=4 {
+        let before = place.vhost.ready("default").await;
+        let flows = async || proxy.accepted() == connections && place.vhost.ready("default").await >= before + 300;
+        eventually(PATIENCE, flows).await;
         proxy.cut();
     }
+    stop.cancel();
     let mut confirmed = BTreeSet::new();
     for publishing in publishing {
-        let ids = within("the confirms", publishing).await.unwrap();
-        confirmed.extend(ids.into_iter().map(|id| id.unwrap().to_string()));
+        confirmed.extend(within("the confirms", publishing).await.unwrap());
     }
-    assert_eq!(confirmed.len(), 8_000);
-    assert!(proxy.accepted() >= 5, "it has come back each time");
+    assert!(proxy.accepted() == 5 && confirmed.len() >= 1_200);
     assert_eq!(stored(&place.vhost, "default").await.0, confirmed);
 }
 
@@ -89,7 +91,7 @@ async fn a_broker_that_does_not_answer_is_told_in_time() {
     let results = within("an answer", client.publish_many((0..5_000).map(probe))).await;
     let took = began.elapsed();
     for result in &results {
-        let Err(error @ PublishError::Unconfirmed { waited_ms: 400 }) = result else { panic!("{result:?}") };
+        let Err(error @ PublishError::Unconfirmed { waited_ms: 400, .. }) = result else { panic!("{result:?}") };
         assert!(error.to_string().contains("under the same id"), "{error}");
     }
     assert!(took >= Duration::from_millis(400), "{took:?}");
@@ -110,32 +112,30 @@ async fn tasks_that_run_while_the_connection_is_cut_come_again() {
     let client = place.client().await;
     client.publish_many((0..2).map(probe)).await.into_iter().for_each(|id| drop(id.unwrap()));
     let stale = runs.take(2).await;
+    let one = |consumers: &Vec<_>| consumers.len() == 1;
+    let before = eventually(PATIENCE, async || Some(place.consumers("default").await).filter(one)).await;
     proxy.cut();
     let again = runs.take(2).await;
     let ids = |runs: &[leveret_tests::Run]| runs.iter().map(|run| run.id()).collect::<BTreeSet<_>>();
     assert_eq!(ids(&again), ids(&stale));
     assert!(again.iter().all(|run| run.count() == (1, true)), "a lost connection costs no attempt");
-    let consumers =
-        eventually(PATIENCE, async || Some(place.consumers("default").await).filter(|c| c.len() == 1)).await;
+    let another = |now: &Vec<_>| one(now) && *now != before;
+    let consumers = eventually(PATIENCE, async || Some(place.consumers("default").await).filter(another)).await;
 
     // Acknowledged on the new channel, the tags of the old one would be unknown or, worse, those of other tasks.
     drop(stale);
     client.publish_message(probe("after")).await.unwrap();
     let after = runs.next().await;
     assert_eq!(after.arguments, "after");
-    eventually_eq(PATIENCE, (0, 3), async || {
-        let depth = place.vhost.depth("default").await;
-        (depth.ready, depth.unacked)
-    })
-    .await;
-    drop((again, after));
-    eventually_eq(PATIENCE, NOTHING_LEFT, async || place.vhost.depth("default").await).await;
     client.publish_message(probe("last")).await.unwrap();
-    assert_eq!(runs.next().await.arguments, "last");
+    let last = runs.next().await;
+    assert_eq!(last.arguments, "last");
+    last.done();
     assert_eq!(place.consumers("default").await, consumers, "the channel has been there all the time");
-    worker.stop().await;
+    // All but the last are still unsettled at the broker.
+    within("the worker ends", worker.stop_now()).await;
     assert!(runs.begun().is_none());
-    assert_eq!(place.vhost.ready("default").await, 0);
+    assert_eq!(place.vhost.ready("default").await, 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,8 +196,8 @@ async fn a_queue_that_is_deleted_under_the_worker_comes_back() {
     assert_eq!((run.arguments.clone(), run.count()), ("new".into(), (1, false)));
     run.fail("its tiers are there, too");
     assert_eq!(runs.next().await.count(), (2, false));
-    eventually_eq(PATIENCE, NOTHING_LEFT, async || place.vhost.depth("default").await).await;
     worker.stop().await;
+    assert_eq!(place.vhost.ready("default").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,16 +212,16 @@ async fn connections_closed_by_an_operator_come_back() {
     let (closed, published) = tokio::join!(place.vhost.close_connections(), client.publish_message(probe(2)));
     assert_eq!(closed, 3);
     published.unwrap();
-    let again = runs.take(2).await;
-    assert_eq!(again.iter().filter(|run| run.id() == stale.id() && run.count() == (1, true)).count(), 1);
-    drop((stale, again));
     client.publish_message(probe(3)).await.unwrap();
-    loop {
-        // A publish whose confirm was lost with its connection comes twice, under one id.
-        if runs.next().await.arguments == 3 {
-            break;
-        }
+    // A publish whose confirm was lost with its connection may come twice, under one id.
+    let mut missing = BTreeSet::from([1, 2, 3]);
+    while !missing.is_empty() {
+        let run = runs.next().await;
+        let number = run.arguments.as_u64().unwrap();
+        assert!(number != 1 || (run.id(), run.count()) == (stale.id(), (1, true)), "{run:?}");
+        missing.remove(&number);
     }
+    drop(stale);
     worker.stop().await;
     assert_eq!(place.vhost.ready("default").await, 0);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use leveret_testkit::eventually;
+use leveret_testkit::eventually_eq;
 use leveret_tests::{PATIENCE, Place, probe, quick, start};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -16,11 +16,7 @@ async fn two_workers_each_get_a_share_and_no_task_twice() {
     // Nothing ends here, so each worker has what it can run at once, and no more.
     let mut runs = first_runs.take(2).await;
     runs.extend(second_runs.take(2).await);
-    eventually(PATIENCE, async || {
-        let depth = place.vhost.depth("default").await;
-        (depth.ready, depth.unacked) == (4, 4)
-    })
-    .await;
+    assert_eq!(place.vhost.ready("default").await, 4);
     assert!(first_runs.begun().is_none() && second_runs.begun().is_none());
     // Whoever is free takes the next one: four more for the second, none for the first, which is still at work.
     let busy: Vec<_> = runs.drain(..2).collect();
@@ -45,11 +41,7 @@ async fn a_slow_task_holds_back_no_more_than_the_prefetch() {
     let client = place.client().await;
     client.publish_many((0..10).map(probe)).await.into_iter().for_each(|id| drop(id.unwrap()));
     let stuck = slow_runs.next().await;
-    eventually(PATIENCE, async || {
-        let depth = place.vhost.depth("default").await;
-        (depth.ready, depth.unacked) == (7, 3)
-    })
-    .await;
+    eventually_eq(PATIENCE, 7, async || place.vhost.ready("default").await).await;
     let (quick, mut quick_runs) = place.working(1).await;
     for _ in 0..7 {
         quick_runs.next().await.done();
@@ -71,12 +63,7 @@ async fn replicas_of_one_name_are_consumers_of_their_own() {
     let (second, mut second_runs) = place.worker();
     let first = start(first.name("replica").queue("default", quick(1))).await;
     let second = start(second.name("replica").queue("default", quick(1))).await;
-    let both = async || {
-        let consumers = place.consumers("default").await;
-        let ours = consumers.iter().filter(|(tag, prefetch)| tag.starts_with("replica-") && *prefetch == 1).count();
-        if ours == 2 { Ok(()) } else { Err(format!("{consumers:?}")) }
-    };
-    eventually(PATIENCE, both).await;
+    assert_eq!(place.vhost.consumers("default").await, 2);
     let client = place.client().await;
     for _ in 0..3 {
         client.publish_many((0..2).map(probe)).await.into_iter().for_each(|id| drop(id.unwrap()));
