@@ -2,7 +2,8 @@
 //!
 //! - [`Broker::shared`] finds the broker, or starts it through `rabbitmq/up`; [`Broker::vhost`] gives a test its own
 //!   virtual host, so tests run side by side without seeing each other.
-//! - [`Vhost`] looks into queues, takes messages out and closes connections as an operator would.
+//! - [`Vhost`] looks into queues, takes messages out, closes connections as an operator would, and has [`User`]s who may
+//!   not do everything.
 //! - [`Node::private`] is a broker that one test may stop, kill and start again.
 //! - [`FaultProxy`] stands between a client and the broker and cuts, refuses, stalls or delays.
 //! - [`eventually`] waits for a condition with a deadline; nothing here sleeps and hopes.
@@ -22,6 +23,7 @@ mod message;
 mod node;
 mod proxy;
 mod script;
+mod user;
 mod vhost;
 
 pub use broker::Broker;
@@ -29,4 +31,5 @@ pub use eventually::{Answer, eventually, eventually_eq};
 pub use message::Message;
 pub use node::{ClientCertificates, Node};
 pub use proxy::{Direction, FaultProxy};
+pub use user::{Permissions, User};
 pub use vhost::{Connection, Depth, Vhost};

@@ -75,6 +75,20 @@ impl Management {
     }
 }
 
+/// Deletes something when the test is over.
+pub(crate) fn delete_at_last(management: &Management, path: String) {
+    let url = management.url().to_owned();
+    // A thread with a runtime of its own, because the test's runtime may be ending, and waited for, because with the
+    // test's process it would end unfinished. A broker that is down, or was wiped, needs no cleaning.
+    let cleaner = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        if let Ok(runtime) = runtime {
+            drop(runtime.block_on(Management::new(&url).delete(&path)));
+        }
+    });
+    drop(cleaner.join());
+}
+
 /// The value, or a panic that tells the whole chain of causes.
 pub(crate) fn expect<T>(result: Result<T, impl std::error::Error>) -> T {
     match result {

@@ -12,7 +12,8 @@ use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
     Broker, Message,
-    management::{encode, expect},
+    management::{delete_at_last, encode, expect},
+    user::{Permissions, User},
 };
 
 /// Anything asked over AMQP. A quorum queue needs a moment after its node has started.
@@ -78,6 +79,17 @@ impl Vhost {
     #[must_use]
     pub fn management_url(&self) -> &str {
         self.broker.management_url()
+    }
+
+    /// A new user who may do these things here, deleted when the value is dropped.
+    ///
+    /// # Panics
+    /// If the broker refuses it.
+    pub async fn user(&self, permissions: Permissions) -> User {
+        let name = format!("leveret-test-{}", uuid::Uuid::now_v7().simple());
+        let user = User::new(self.broker.clone(), &self.url, name).await;
+        user.may(self, permissions).await;
+        user
     }
 
     /// A new channel with publisher confirms on, for what a test wants to say in plain AMQP.
@@ -301,16 +313,7 @@ impl Vhost {
 
 impl Drop for Vhost {
     fn drop(&mut self) {
-        let (url, path) = (self.broker.management_url().to_owned(), format!("vhosts/{}", encode(&self.name)));
-        // A thread with a runtime of its own, because the test's runtime may be ending, and waited for, because with the
-        // test's process it would end unfinished. A broker that is down, or was wiped, needs no cleaning.
-        let cleaner = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            if let Ok(runtime) = runtime {
-                drop(runtime.block_on(crate::management::Management::new(&url).delete(&path)));
-            }
-        });
-        drop(cleaner.join());
+        delete_at_last(self.broker.management(), format!("vhosts/{}", encode(&self.name)));
     }
 }
 

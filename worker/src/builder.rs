@@ -110,7 +110,8 @@ impl Worker {
             .fold(empty, |topology, (name, options)| topology.queue(name.clone(), options.settings.clone())))
     }
 
-    /// Connects, declares the queues and begins to work. Waits for a broker that does not answer yet.
+    /// Connects, declares the queues, subscribes to them and begins to work. Waits for a broker that does not answer
+    /// yet.
     ///
     /// # Errors
     /// [`StartError`] when the broker refuses, or a queue is there with other arguments.

@@ -76,6 +76,14 @@ pub enum PublishError {
         /// The exchange.
         exchange: String,
     },
+    /// The user may not publish to the exchange: nothing was stored.
+    #[error("may not publish to exchange {exchange:?} ({reason}): give the user permission to write to it")]
+    Forbidden {
+        /// The exchange.
+        exchange: String,
+        /// What the broker said.
+        reason: String,
+    },
     /// The broker closed the channel over this message: nothing was stored.
     #[error("the broker does not accept the message: {reason}")]
     Unacceptable {

@@ -191,18 +191,29 @@ impl Flight {
                 Ok(())
             }
             Err(error) => {
-                let exchange = job.message.exchange.as_str();
-                let no_exchange = reply_code(&error) == Some(404);
-                if no_exchange && reason(&error).contains(&format!("'{exchange}'")) {
-                    let _ = job.answer.send(Err(PublishError::NoExchange { exchange: exchange.to_owned() }));
-                    return Err(error);
-                }
-                // The broker names an exchange that is missing; messages for others had no part in it.
-                if error.is_amqp_soft_error() && !no_exchange {
-                    job.closed_channels += 1;
+                let exchange = job.message.exchange.to_string();
+                let reason = reason(&error);
+                let named = reason.contains(&format!("'{exchange}'"));
+                // The broker names the exchange at fault; messages for others had no part in it. A topic is refused
+                // to one message alone, which the broker does not name.
+                let exchange_fault = match reply_code(&error) {
+                    Some(404) => Some(PublishError::NoExchange { exchange }),
+                    Some(403) if !reason.contains("access to topic") => {
+                        Some(PublishError::Forbidden { exchange, reason: reason.clone() })
+                    }
+                    _ => None,
+                };
+                match exchange_fault {
+                    Some(fault) if named => {
+                        let _ = job.answer.send(Err(fault));
+                        return Err(error);
+                    }
+                    Some(_) => {}
+                    None if error.is_amqp_soft_error() => job.closed_channels += 1,
+                    None => {}
                 }
                 if job.closed_channels >= CLOSED_CHANNELS {
-                    let _ = job.answer.send(Err(PublishError::Unacceptable { reason: reason(&error) }));
+                    let _ = job.answer.send(Err(PublishError::Unacceptable { reason }));
                 } else {
                     self.waiting.push_back(job);
                 }

@@ -8,6 +8,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 use serde::Serialize;
+use tracing::debug;
 
 use super::{Argument, Topology};
 use crate::{
@@ -16,40 +17,55 @@ use crate::{
 };
 
 /// Declares everything in `topology` that is not there yet. What is there already, with the same arguments,
-/// stays as it is; nothing is ever deleted.
+/// stays as it is; nothing is ever deleted. A user that may not declare takes what is there as it is.
 ///
 /// # Errors
-/// [`TopologyError::Different`] when a queue or exchange is there with other arguments.
+/// [`TopologyError::Different`] when a queue or exchange is there with other arguments,
+/// [`TopologyError::Forbidden`] when it is not there and the user may not declare it.
 pub async fn declare(pool: &ChannelPool, topology: &Topology) -> Result<(), TopologyError> {
-    let channel = pool.get().await?;
     for exchange in topology.exchanges() {
         let part = Part::Exchange(exchange.name.clone());
-        let declared =
-            declare_exchange(&channel, &exchange, ExchangeDeclareOptions { durable: true, ..Default::default() });
-        declared.await.map_err(|error| error.about(part))?;
+        let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
+        let declared = declare_exchange(&*pool.get().await?, &exchange, options).await;
+        let there = async |channel: &Channel| {
+            declare_exchange(channel, &exchange, ExchangeDeclareOptions { passive: true, ..options }).await
+        };
+        declared_or_there(pool, part, declared, there).await?;
     }
     for queue in topology.queues() {
         let part = Part::Queue(queue.name.clone());
-        let declared = declare_queue(&channel, &queue, QueueDeclareOptions { durable: true, ..Default::default() });
-        declared.await.map_err(|error| error.about(part))?;
+        let options = QueueDeclareOptions { durable: true, ..Default::default() };
+        let declared = declare_queue(&*pool.get().await?, &queue, options).await;
+        let there = async |channel: &Channel| {
+            declare_queue(channel, &queue, QueueDeclareOptions { passive: true, ..options }).await
+        };
+        declared_or_there(pool, part, declared, there).await?;
     }
     for binding in topology.bindings() {
         let part = Part::Binding { exchange: binding.exchange.clone(), queue: binding.queue.clone() };
-        let bound = async {
-            channel
-                .queue_bind(
-                    short("queue", &binding.queue)?,
-                    short("exchange", &binding.exchange)?,
-                    short("routing key", &binding.routing_key)?,
-                    QueueBindOptions::default(),
-                    FieldTable::default(),
-                )
-                .await?;
-            Ok::<_, Fault>(())
-        };
-        bound.await.map_err(|error| error.about(part))?;
+        match bind(&*pool.get().await?, &binding).await {
+            // Nobody can ask for a binding. Whoever declared its two ends for this user has bound them as well; if
+            // not, a publish comes back as unroutable.
+            Err(fault) if fault.is_forbidden() => debug!("may not bind: taking the {part} to be there"),
+            bound => bound.map_err(|fault| fault.about(part))?,
+        }
     }
     Ok(())
+}
+
+async fn declared_or_there(
+    pool: &ChannelPool,
+    part: Part,
+    declared: Result<(), Fault>,
+    there: impl AsyncFnOnce(&Channel) -> Result<(), Fault>,
+) -> Result<(), TopologyError> {
+    match declared {
+        Err(fault) if fault.is_forbidden() => match there(&*pool.get().await?).await {
+            Err(absent) if absent.code() == Some(404) => Err(fault.about(part)),
+            there => there.map_err(|fault| fault.about(part)),
+        },
+        declared => declared.map_err(|fault| fault.about(part)),
+    }
 }
 
 /// What stands between the broker and `topology`, without changing anything. Bindings cannot be seen over
@@ -102,6 +118,13 @@ async fn declare_exchange(
     };
     let name = short("exchange", &exchange.name)?;
     Ok(channel.exchange_declare(name, kind, options, table(&exchange.arguments)).await?)
+}
+
+async fn bind(channel: &Channel, binding: &super::Binding) -> Result<(), Fault> {
+    let queue = short("queue", &binding.queue)?;
+    let exchange = short("exchange", &binding.exchange)?;
+    let routing_key = short("routing key", &binding.routing_key)?;
+    Ok(channel.queue_bind(queue, exchange, routing_key, QueueBindOptions::default(), FieldTable::default()).await?)
 }
 
 async fn declare_queue(channel: &Channel, queue: &super::Queue, options: QueueDeclareOptions) -> Result<(), Fault> {
@@ -200,6 +223,17 @@ pub enum TopologyError {
         /// What differs.
         difference: Difference,
     },
+    /// It is not there, and the user may not declare it.
+    #[error(
+        "may not declare the {part} ({reason}): give the user permission to configure it, or let one who may run \
+         `leveret topology apply` first"
+    )]
+    Forbidden {
+        /// What was being declared.
+        part: Part,
+        /// What the broker said.
+        reason: String,
+    },
     /// The broker refused or the channel failed.
     #[error("cannot declare the {part}: {reason}")]
     Broker {
@@ -238,11 +272,23 @@ impl From<TooLong> for Fault {
 }
 
 impl Fault {
+    fn code(&self) -> Option<u16> {
+        match self {
+            Self::Broker(error) => reply_code(error),
+            Self::TooLong(_) => None,
+        }
+    }
+
+    fn is_forbidden(&self) -> bool {
+        self.code() == Some(403)
+    }
+
     fn about(self, part: Part) -> TopologyError {
         match self {
             Self::TooLong(error) => error.into(),
             Self::Broker(error) => match inequivalent(&part, &error.to_string()) {
                 Some(difference) => TopologyError::Different { difference },
+                None if reply_code(&error) == Some(403) => TopologyError::Forbidden { part, reason: reason(&error) },
                 None => TopologyError::Broker { part, reason: reason(&error) },
             },
         }
