@@ -62,18 +62,19 @@ async fn cuts_in_the_middle_of_publishing_lose_nothing() {
         }));
     }
     // There are always some on their way when the connection goes.
-    for connections in 1..=4 {
+    for connections in 1..=5 {
         let before = place.vhost.ready("default").await;
-        let flows = async || proxy.accepted() == connections && place.vhost.ready("default").await >= before + 300;
+        let flows = async || proxy.accepted() >= connections && place.vhost.ready("default").await >= before + 300;
         eventually(PATIENCE, flows).await;
-        proxy.cut();
+        if connections < 5 {
+            proxy.cut();
+        }
     }
     stop.cancel();
     let mut confirmed = BTreeSet::new();
     for publishing in publishing {
         confirmed.extend(within("the confirms", publishing).await.unwrap());
     }
-    assert!(proxy.accepted() == 5 && confirmed.len() >= 1_200);
     assert_eq!(stored(&place.vhost, "default").await.0, confirmed);
 }
 
