@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    bench::Bench, completions::Completions, config::Config, dead::Dead, producer::Producer, publish::Publish,
-    queues::Queues, topology::TopologyCommand, worker::Worker,
+    bench::Bench, completions::Completions, config::Config, dead::Dead, demo::Demo, producer::Producer,
+    publish::Publish, queues::Queues, topology::TopologyCommand, worker::Worker,
 };
 
 /// Workers and schedules on RabbitMQ that do not lose messages.
@@ -56,6 +56,7 @@ pub(crate) enum Command {
     Dead(Dead),
     Topology(TopologyCommand),
     Bench(Bench),
+    Demo(Demo),
     Config(Config),
     Completions(Completions),
 }

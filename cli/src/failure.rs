@@ -4,6 +4,7 @@ use std::{error::Error, fmt, process::ExitCode};
 
 use leveret::common::{
     client::ClientError,
+    dead_letters::DeadLettersError,
     link::{ConnectError, PoolError},
     topology::TopologyError,
 };
@@ -114,6 +115,8 @@ fn exit(error: &(dyn Error + 'static)) -> Exit {
     } else if let Some(TopologyError::Pool(error)) = error.downcast_ref() {
         Some(error)
     } else if let Some(PoolError::Connect(error)) = error.downcast_ref() {
+        Some(error)
+    } else if let Some(DeadLettersError::Connect(error)) = error.downcast_ref() {
         Some(error)
     } else {
         None

@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod dead;
+pub(crate) mod demo;
 pub(crate) mod producer;
 pub(crate) mod publish;
 pub(crate) mod queues;
@@ -26,6 +27,7 @@ pub(crate) async fn run(session: Session, command: Command) -> Result<Exit, Fail
         Command::Dead(command) => command.run(session).await,
         Command::Topology(command) => command.run(session).await,
         Command::Bench(command) => command.run(session).await,
+        Command::Demo(command) => command.run(session).await,
         Command::Config(command) => command.run(session).await,
         Command::Completions(command) => command.run(&session),
     }
