@@ -113,7 +113,8 @@ async fn a_dead_letter_that_is_brought_back_is_the_task_it_was() {
     place.vhost.publish("leveret.tasks", "default", sent(), "{\"n\": 1}").await;
     for _ in 0..2 {
         let run = runs.next().await;
-        assert_eq!(run.count(), (1, false), "its attempts count anew");
+        // Whether it is marked as redelivered depends on the broker: RabbitMQ 4.0 does so for what it brings back.
+        assert_eq!(run.attempt(), 1, "its attempts count anew");
         assert!(run.context.headers().get_str("h-text").is_some());
         run.end(Err(Error::reject("no")));
         let dead = eventually(PATIENCE, async || place.vhost.peek("default.dead", 1).await.pop()).await;
@@ -125,7 +126,7 @@ async fn a_dead_letter_that_is_brought_back_is_the_task_it_was() {
         channel.basic_reject(got.delivery.delivery_tag, reject).await.unwrap();
     }
     let run = runs.next().await;
-    assert_eq!(run.count(), (1, false));
+    assert_eq!(run.attempt(), 1);
     run.fail("once more");
     let run = runs.next().await;
     assert_eq!(run.count(), (2, false));
