@@ -15,7 +15,7 @@ demo: ## See it work: broker, producer, three workers, a crash, and a ledger tha
 	@command -v amqp-publish >/dev/null || scripts/apt-install amqp-tools
 	@rabbitmq/up
 	@cargo build --package leveret-cli
-	@AMQP_URL="$$(rabbitmq/up --url)" $(LEVERET) demo
+	@AMQP_URL="$$(rabbitmq/up --url)" MANAGEMENT_URL="$$(sed -n 's/^MANAGEMENT_URL=//p' .leveret/rabbitmq/env)" $(LEVERET) demo
 
 .PHONY: test
 test: ## Everything that has to hold: format, lints, docs, and all tests against a real broker

@@ -54,7 +54,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if tokio::time::timeout(Duration::from_secs(30), all.recv()).await.is_err() {
         return Err("order 1 was not captured in time".into());
     }
-    println!("order 2 is in the queue payments.dead: `leveret dead list payments` shows why");
+    println!("order 2 is in the queue payments.dead: `leveret dead list --queue payments` shows why");
 
     client.close().await;
     worker.stop().await;
