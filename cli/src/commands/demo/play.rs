@@ -49,7 +49,8 @@ pub(super) async fn run(demo: Demo, session: Session, settings: Settings) -> Res
     let books = Books::open(&readers).await?;
     let client = session.client(settings.broker.clone()).await?;
     let host = settings.broker.url.first().map(leveret::BrokerUrl::host).unwrap_or_default();
-    let console = demo.console.as_deref().map_or_else(|| console_of(&host), without_login);
+    let console =
+        demo.console.as_deref().filter(|url| !url.is_empty()).map_or_else(|| console_of(&host), without_login);
     screen.event(format!("the broker is at {host}, its console at {console}/#/queues"));
 
     let foreign = Foreign::find().await;
