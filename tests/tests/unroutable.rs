@@ -118,6 +118,24 @@ async fn a_missing_exchange_is_named_to_its_caller_and_hurts_no_other() {
     assert_eq!(stored, neighbours);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_broker_does_not_accept_is_told_to_its_caller_alone() {
+    let place = Place::new().await;
+    place.declare_default().await;
+    let client = place.client().await;
+    // RabbitMQ wants a list in this header. It closes the channel over anything else, and does not say over which
+    // message: so all that were on their way are under suspicion, and each is tried alone.
+    let wrong = |place: usize| [40, 41, 250].contains(&place);
+    let messages = (0..300).map(|place| if wrong(place) { probe(place).header("CC", 5) } else { probe(place) });
+    for (place, result) in client.publish_many(messages).await.iter().enumerate() {
+        assert_eq!(matches!(result, Err(PublishError::Unacceptable { .. })), wrong(place), "{place}: {result:?}");
+        assert_eq!(result.is_ok(), !wrong(place), "{place}: {result:?}");
+    }
+    client.publish_message(probe("after")).await.unwrap();
+    let stored: BTreeSet<_> = place.vhost.take_all("default").await.iter().filter_map(|task| task.id()).collect();
+    assert_eq!(stored.len(), 298);
+}
+
 fn to_exchange(exchange: &str) -> Outgoing {
     let envelope = Envelope::decode("default", false, foreign("stray", []), Vec::new(), &Limits::default()).unwrap();
     let failure = Failure { error: String::new(), kind: String::new(), at: UnixMillis(0), worker: String::new() };

@@ -26,8 +26,6 @@ use crate::wire::Outgoing;
 
 /// Messages taken from the callers at a time: they are written to the socket in one piece.
 const BATCH: usize = 64;
-/// How often a message may be on a channel that the broker closes before it is held to be the cause.
-const CLOSED_CHANNELS: u8 = 3;
 
 /// A message, and the caller who waits to hear of it.
 #[derive(Debug)]
@@ -36,7 +34,8 @@ pub(super) struct Job {
     answer: oneshot::Sender<Result<(), PublishError>>,
     /// Counts the messages of a publisher, so that they keep their order when they are sent again.
     number: u64,
-    closed_channels: u8,
+    /// It was on a channel that the broker closed without saying over which message: it is sent alone next time.
+    suspect: bool,
     _room: Option<OwnedSemaphorePermit>,
 }
 
@@ -48,7 +47,7 @@ impl Job {
         number: u64,
         room: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        Self { message, answer, number, closed_channels: 0, _room: room }
+        Self { message, answer, number, suspect: false, _room: room }
     }
 }
 
@@ -131,8 +130,15 @@ impl Flight {
         let mut finished = Vec::with_capacity(self.window);
         let mut lost = false;
         let mut more = true;
+        // A suspect is on its way, or waits for the channel to be empty.
+        let mut alone = false;
         loop {
-            while !lost && flight.len() < self.window {
+            alone &= !flight.is_empty();
+            while !lost && !alone && flight.len() < self.window {
+                alone = self.waiting.front().is_some_and(|job| job.suspect);
+                if alone && !flight.is_empty() {
+                    break;
+                }
                 let Some(job) = self.waiting.pop_front() else { break };
                 flight.push(send(channel, job));
             }
@@ -162,7 +168,7 @@ impl Flight {
                         lost |= self.answer(job, outcome, &mut returns).is_err();
                     }
                 }
-                count = self.jobs.recv_many(&mut taken, room), if more && !lost && room > 0 => {
+                count = self.jobs.recv_many(&mut taken, room), if more && !lost && !alone && room > 0 => {
                     more = count > 0;
                     let wanted = taken.drain(..).filter(|job| !job.answer.is_closed());
                     flight.extend(wanted.map(|job| send(channel, job)));
@@ -209,14 +215,14 @@ impl Flight {
                         return Err(error);
                     }
                     Some(_) => {}
-                    None if error.is_amqp_soft_error() => job.closed_channels += 1,
-                    None => {}
+                    None if error.is_amqp_soft_error() && job.suspect => {
+                        // It was alone on the channel.
+                        let _ = job.answer.send(Err(PublishError::Unacceptable { reason }));
+                        return Err(error);
+                    }
+                    None => job.suspect |= error.is_amqp_soft_error(),
                 }
-                if job.closed_channels >= CLOSED_CHANNELS {
-                    let _ = job.answer.send(Err(PublishError::Unacceptable { reason }));
-                } else {
-                    self.waiting.push_back(job);
-                }
+                self.waiting.push_back(job);
                 Err(error)
             }
         }
