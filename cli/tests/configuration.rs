@@ -159,3 +159,20 @@ async fn another_file_and_another_broker_can_be_named() {
     let url = site.run(&["config", "check", "--config", "other.toml", "--url", "http://me:secret@x"]).await.expect(64);
     assert!(url.stderr.contains("--url") && !url.stderr.contains("secret"), "{}", url.stderr);
 }
+
+/// `docs/leveret.toml` says that it has every key, and their defaults.
+#[tokio::test]
+async fn the_documented_file_has_every_key_with_its_default() {
+    const DOCUMENTED: &str = include_str!("../../docs/leveret.toml");
+    let shown = async |config: &str| Site::new(config).run(&["config", "show", "--json"]).await.expect(0).json();
+    let (documented, defaults) = (shown(DOCUMENTED).await, shown("").await);
+    for table in ["broker", "worker", "telemetry"] {
+        let defaults = defaults[table].as_object().expect("a table");
+        for (key, default) in defaults {
+            assert!(DOCUMENTED.contains(key.as_str()), "[{table}] {key} is not documented");
+            // Names are this machine's, and the example consumes from queues of its own.
+            let example = matches!(key.as_str(), "name" | "url" | "queues");
+            assert!(example || documented[table][key] == *default, "[{table}] {key} is not {default} by default");
+        }
+    }
+}
