@@ -39,7 +39,7 @@ const WRONG: &[(&str, &str, &str)] = &[
         "write amqp://user:password@host:5672/vhost",
     ),
     ("[broker]\nnamespace = \"a.b\"\n", "leveret.toml:2: [broker] namespace: ", "use 1 to 100 letters"),
-    ("[broker]\nframe_max = 1\n", "leveret.toml:2: [broker] frame_max: ", "choose 4096 to 16777216"),
+    ("[broker]\nframe_max = 1\n", "leveret.toml:2: [broker] frame_max: ", "choose 8192 to 16777216"),
     ("[queues.mail]\nmax_length = 0\n", "leveret.toml:2: [queues.mail] max_length: ", "write 1 or more"),
     (
         "[queues.mail]\ntiers = [\"5s\", \"1s\"]\n",

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{PATIENCE, Site};
-use leveret_testkit::{Broker, eventually};
+use leveret_testkit::{Broker, eventually, eventually_eq};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,7 +24,8 @@ async fn the_ledger_balances_though_a_worker_is_killed_and_nothing_is_left_behin
         assert_eq!(ledger["reasons"][0]["task"], "demo.average", "{ledger}");
         assert_eq!(ledger["killed"]["worker"], "worker-2", "{ledger}");
         assert_eq!(ledger["killed"]["running"], ledger["killed"]["done"], "{ledger}");
-        assert_eq!(vhost.queues().await, Vec::<String>::new());
+        // The queue that keeps a second demo away goes with its connection, which RabbitMQ 4.3 does a moment later.
+        eventually_eq(PATIENCE, Vec::<String>::new(), async || vhost.queues().await).await;
     }
 }
 

@@ -114,8 +114,9 @@ impl BrokerSettings {
         if self.url.is_empty() {
             return wrong("broker.url", "give at least one URL, such as \"amqp://guest:guest@127.0.0.1:5672/%2f\"");
         }
-        if !(4_096..=16 << 20).contains(&self.frame_max) {
-            return wrong("broker.frame_max", "choose 4096 to 16777216 bytes; RabbitMQ's own default is 131072");
+        // RabbitMQ 4.1 and later hang up on a client that proposes less.
+        if !(8_192..=16 << 20).contains(&self.frame_max) {
+            return wrong("broker.frame_max", "choose 8192 to 16777216 bytes; RabbitMQ's own default is 131072");
         }
         if !(1..=65_536).contains(&self.publish_window) {
             return wrong("broker.publish_window", "choose 1 to 65536; 1024 is a good window");

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, process::Stdio, sync::Arc};
 use futures_util::{StreamExt, future::join_all};
 use lapin::{
     BasicProperties,
-    options::{BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions},
+    options::{BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicRejectOptions},
     types::{AMQPValue, FieldTable},
 };
 use leveret::{
@@ -162,8 +162,9 @@ async fn give_back_until_dead(vhost: &Vhost) {
     let channel = vhost.channel().await;
     eventually(PATIENCE, async || {
         while let Some(got) = channel.basic_get(short("default"), BasicGetOptions::default()).await.unwrap() {
-            let requeue = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-            channel.basic_nack(got.delivery.delivery_tag, requeue).await.unwrap();
+            // From RabbitMQ 4.3 on a `basic.nack` with requeue would not count.
+            let requeue = BasicRejectOptions { requeue: true };
+            channel.basic_reject(got.delivery.delivery_tag, requeue).await.unwrap();
         }
         vhost.ready("default.dead").await == 1
     })
