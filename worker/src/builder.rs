@@ -21,7 +21,6 @@ use crate::{
     exec_handler::ExecHandler,
     handler::{Handle, Job, Kind, Kinds, Raw, TaskPolicy, Typed},
     outcome::{Error, Outcome},
-    run::{RunningWorker, StartError},
 };
 
 /// Tasks that a worker runs at once per queue, unless told otherwise.
@@ -108,15 +107,6 @@ impl Worker {
             .queues
             .iter()
             .fold(empty, |topology, (name, options)| topology.queue(name.clone(), options.settings.clone())))
-    }
-
-    /// Connects, declares the queues, subscribes to them and begins to work. Waits for a broker that does not answer
-    /// yet.
-    ///
-    /// # Errors
-    /// [`StartError`] when the broker refuses, or a queue is there with other arguments.
-    pub async fn start(self) -> Result<RunningWorker, StartError> {
-        RunningWorker::start(self).await
     }
 }
 

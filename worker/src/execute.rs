@@ -16,20 +16,8 @@ use crate::{
     handler::Kind,
     lane::Lane,
     outcome::{Error, ErrorKind, Outcome},
-    settle::Move,
+    settle::{Move, Verdict},
 };
-
-/// How a delivery is to be settled.
-pub(crate) enum Verdict {
-    /// It is done with; the result, if there is one, goes to whoever asked.
-    Done(Option<serde_json::Value>),
-    /// It is done with, and nobody hears of it.
-    Discarded,
-    /// It is to be moved elsewhere first.
-    Moved(Move),
-    /// It was not run to its end: back to its queue.
-    GivenBack,
-}
 
 impl Lane {
     /// Runs one delivery to its end and settles it.

@@ -86,6 +86,17 @@ impl Health {
     }
 }
 
+impl Worker {
+    /// Connects, declares the queues, subscribes to them and begins to work. Waits for a broker that does not answer
+    /// yet.
+    ///
+    /// # Errors
+    /// [`StartError`] when the broker refuses, or a queue is there with other arguments.
+    pub async fn start(self) -> Result<RunningWorker, StartError> {
+        RunningWorker::start(self).await
+    }
+}
+
 impl RunningWorker {
     pub(crate) async fn start(worker: Worker) -> Result<Self, StartError> {
         let consume = Link::open(worker.settings.clone(), Role::Consume);

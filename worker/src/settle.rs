@@ -9,7 +9,19 @@ use leveret_common::{
 use serde_json::json;
 use tracing::{debug, error, info, warn};
 
-use crate::{execute::Verdict, lane::Lane};
+use crate::lane::Lane;
+
+/// How a delivery is to be settled.
+pub(crate) enum Verdict {
+    /// It is done with; the result, if there is one, goes to whoever asked.
+    Done(Option<serde_json::Value>),
+    /// It is done with, and nobody hears of it.
+    Discarded,
+    /// It is to be moved elsewhere first.
+    Moved(Move),
+    /// It was not run to its end: back to its queue.
+    GivenBack,
+}
 
 /// Where a task goes next.
 pub(crate) enum Move {
