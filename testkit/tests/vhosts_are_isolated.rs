@@ -42,7 +42,8 @@ async fn messages_are_looked_at_and_taken_whole() {
     assert_eq!(seen[0].id().as_deref(), Some("m-1"));
     assert_eq!(seen[0].header_text("leveret-attempt").as_deref(), Some("2"));
     assert_eq!(seen[0].json(), serde_json::json!([1, 2]));
-    assert_eq!(vhost.ready("work").await, 2);
+    // RabbitMQ 4.3 answers the close of a channel before it has put back what the channel held.
+    eventually_eq(SOON, 2, async || vhost.ready("work").await).await;
 
     let taken = vhost.take_all("work").await;
     assert_eq!(taken.len(), 2);
