@@ -25,20 +25,14 @@ use crate::{
 pub async fn declare(pool: &ChannelPool, topology: &Topology) -> Result<(), TopologyError> {
     for exchange in topology.exchanges() {
         let part = Part::Exchange(exchange.name.clone());
-        let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-        let declared = declare_exchange(&*pool.get().await?, &exchange, options).await;
-        let there = async |channel: &Channel| {
-            declare_exchange(channel, &exchange, ExchangeDeclareOptions { passive: true, ..options }).await
-        };
+        let declared = declare_exchange(&*pool.get().await?, &exchange, false).await;
+        let there = async |channel: &Channel| declare_exchange(channel, &exchange, true).await;
         declared_or_there(pool, part, declared, there).await?;
     }
     for queue in topology.queues() {
         let part = Part::Queue(queue.name.clone());
-        let options = QueueDeclareOptions { durable: true, ..Default::default() };
-        let declared = declare_queue(&*pool.get().await?, &queue, options).await;
-        let there = async |channel: &Channel| {
-            declare_queue(channel, &queue, QueueDeclareOptions { passive: true, ..options }).await
-        };
+        let declared = declare_queue(&*pool.get().await?, &queue, false).await;
+        let there = async |channel: &Channel| declare_queue(channel, &queue, true).await;
         declared_or_there(pool, part, declared, there).await?;
     }
     for binding in topology.bindings() {
@@ -79,38 +73,26 @@ pub async fn diff(pool: &ChannelPool, topology: &Topology) -> Result<Vec<Differe
         let part = Part::Exchange(exchange.name.clone());
         // A passive declare tells whether it is there; declaring it again, whether it is the same. The broker
         // answers a "no" by closing the channel, so each question gets a channel of its own from the pool.
-        let passive = ExchangeDeclareOptions { passive: true, durable: true, ..Default::default() };
-        let there = declare_exchange(&*pool.get().await?, &exchange, passive).await;
-        let same = match there {
-            Ok(()) => {
-                let again = ExchangeDeclareOptions { durable: true, ..Default::default() };
-                declare_exchange(&*pool.get().await?, &exchange, again).await
-            }
-            absent => absent,
-        };
+        let mut same = declare_exchange(&*pool.get().await?, &exchange, true).await;
+        if same.is_ok() {
+            same = declare_exchange(&*pool.get().await?, &exchange, false).await;
+        }
         differences.extend(difference(part, same)?);
     }
     for queue in topology.queues() {
         let part = Part::Queue(queue.name.clone());
-        let passive = QueueDeclareOptions { passive: true, durable: true, ..Default::default() };
-        let there = declare_queue(&*pool.get().await?, &queue, passive).await;
-        let same = match there {
-            Ok(()) => {
-                let again = QueueDeclareOptions { durable: true, ..Default::default() };
-                declare_queue(&*pool.get().await?, &queue, again).await
-            }
-            absent => absent,
-        };
+        let mut same = declare_queue(&*pool.get().await?, &queue, true).await;
+        if same.is_ok() {
+            same = declare_queue(&*pool.get().await?, &queue, false).await;
+        }
         differences.extend(difference(part, same)?);
     }
     Ok(differences)
 }
 
-async fn declare_exchange(
-    channel: &Channel,
-    exchange: &super::Exchange,
-    options: ExchangeDeclareOptions,
-) -> Result<(), Fault> {
+/// A passive declare only asks whether it is there.
+async fn declare_exchange(channel: &Channel, exchange: &super::Exchange, passive: bool) -> Result<(), Fault> {
+    let options = ExchangeDeclareOptions { passive, durable: true, ..Default::default() };
     let kind = match exchange.kind {
         "topic" => ExchangeKind::Topic,
         "fanout" => ExchangeKind::Fanout,
@@ -127,7 +109,8 @@ async fn bind(channel: &Channel, binding: &super::Binding) -> Result<(), Fault> 
     Ok(channel.queue_bind(queue, exchange, routing_key, QueueBindOptions::default(), FieldTable::default()).await?)
 }
 
-async fn declare_queue(channel: &Channel, queue: &super::Queue, options: QueueDeclareOptions) -> Result<(), Fault> {
+async fn declare_queue(channel: &Channel, queue: &super::Queue, passive: bool) -> Result<(), Fault> {
+    let options = QueueDeclareOptions { passive, durable: true, ..Default::default() };
     channel.queue_declare(short("queue", &queue.name)?, options, table(&queue.arguments)).await?;
     Ok(())
 }
