@@ -15,12 +15,12 @@ use lapin::{
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::{DeliveryTag, FieldTable, ShortString},
 };
-use tokio::{runtime::Handle, sync::watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
-    ChannelPool, Handover, Link, Live, Settler, error::reason, error::reply_code, runtime, supervisor::own,
+    ChannelPool, Inlet, Link, Live, Settler, error::reason, error::reply_code, runtime, supervisor::own,
     window::Verdict,
 };
 use crate::{
@@ -132,13 +132,11 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// Starts consuming. The deliveries come through the returned handover; their number is bounded by the prefetch.
+    /// Starts consuming. The deliveries go into `inlet`; their number is bounded by the prefetch.
     ///
     /// # Errors
     /// [`TooLong`] when the queue's name or the tag does not fit.
-    pub fn start(link: Link, settings: ConsumerSettings) -> Result<(Self, Handover<Delivery>), TooLong> {
-        let threads = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
-        let handover = Handover::new(threads);
+    pub fn start(link: Link, settings: ConsumerSettings, inlet: Inlet<Delivery>) -> Result<Self, TooLong> {
         let (attach, attached) = watch::channel(Attachment::Detached(None));
         let (stop, finish) = (CancellationToken::new(), CancellationToken::new());
         let subscriber = Subscriber {
@@ -148,13 +146,13 @@ impl Consumer {
             metrics: Arc::new(Instruments::global().queue(&settings.queue)),
             link,
             settings,
-            handover: handover.clone(),
+            inlet,
             attach,
             stop: stop.clone(),
             finish: finish.clone(),
         };
         let task = runtime::spawn(subscriber.run());
-        Ok((Self { stop, finish, attached, task }, handover))
+        Ok(Self { stop, finish, attached, task })
     }
 
     /// Whether the broker delivers to us at present.
@@ -189,7 +187,7 @@ struct Subscriber {
     settings: ConsumerSettings,
     queue: ShortString,
     tag: String,
-    handover: Handover<Delivery>,
+    inlet: Inlet<Delivery>,
     attach: watch::Sender<Attachment>,
     stop: CancellationToken,
     finish: CancellationToken,
@@ -324,6 +322,7 @@ impl Subscriber {
         let receipt = Receipt { tag: delivery.delivery_tag, settler: settler.clone(), settled: false };
         let (redelivered, properties, body) = (delivery.redelivered, delivery.properties, delivery.data);
         // Nobody takes it any more once the handover is closed: dropped, it gives itself back.
-        let _ = self.handover.put(Delivery { redelivered, properties, body, receipt });
+        let inlet = &self.inlet;
+        let _ = inlet.put(Delivery { redelivered, properties, body, receipt });
     }
 }

@@ -1,22 +1,32 @@
-//! From the one consumer of a queue to the many runners of a worker, waking as few of them as can do the work.
+//! From the consumers of one or more queues to the runners of a pool, waking as few of them as can do the work.
 //!
 //! A wake costs more than a task that does nothing. So a delivery wakes a runner only while fewer are awake than the
 //! runtime has threads; what comes meanwhile, those who are awake take when they are done. A runner whose task waits
 //! for something is not awake, and wakes another in its place: there is always one for each task, or all threads
 //! are busy.
 
-use std::{collections::VecDeque, future::poll_fn, pin::pin, sync::Arc};
+use std::{future::poll_fn, pin::pin, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+use super::turns::{Share, Turns};
 
 /// How often a runner without an item looks again before it falls asleep. Under load the next one is a few
 /// microseconds away, less than it takes to fall asleep and be woken.
 const LOOKS: usize = 3;
 
-/// Where the consumer puts what the runners take. Cheap to clone.
+/// Where consumers put what the runners take. Cheap to clone.
 #[derive(Debug)]
 pub struct Handover<T>(Arc<Shared<T>>);
+
+/// The way into a [`Handover`] for one of its sources. Cheap to clone.
+#[derive(Debug)]
+pub struct Inlet<T> {
+    handover: Handover<T>,
+    source: usize,
+    share: Share,
+}
 
 #[derive(Debug)]
 struct Shared<T> {
@@ -28,20 +38,23 @@ struct Shared<T> {
 
 #[derive(Debug)]
 struct State<T> {
-    items: VecDeque<T>,
+    items: Turns<T>,
     /// Runners that look for an item or have one whose task does not wait.
     awake: usize,
     /// Those of them that have none and look again in a moment.
     looking: usize,
     /// Runners that wait to be woken.
     asleep: usize,
+    /// Runners there are, and runners there are to be: those beyond end when they are done with their item.
+    runners: usize,
+    wanted: usize,
     closed: bool,
 }
 
 impl<T> State<T> {
     /// Moves one runner from those asleep to those awake, if another is of use; the caller then wakes it.
     fn raise(&mut self, threads: usize) -> bool {
-        let raised = self.items.len() > self.looking && self.asleep > 0 && self.awake < threads;
+        let raised = self.asleep > 0 && self.items.takeable() > self.looking && self.awake < threads;
         if raised {
             self.asleep -= 1;
             self.awake += 1;
@@ -57,29 +70,24 @@ impl<T> Clone for Handover<T> {
 }
 
 impl<T> Handover<T> {
-    /// For runners on a runtime with so many threads.
-    pub fn new(threads: usize) -> Self {
-        let state = State { items: VecDeque::new(), awake: 0, looking: 0, asleep: 0, closed: false };
+    /// For so many runners on a runtime with so many threads.
+    pub fn new(threads: usize, runners: usize) -> Self {
+        let state = State {
+            items: Turns::new(),
+            awake: 0,
+            looking: 0,
+            asleep: 0,
+            runners: 0,
+            wanted: runners,
+            closed: false,
+        };
         Self(Arc::new(Shared { state: Mutex::new(state), wake: Notify::new(), threads: threads.max(1) }))
     }
 
-    /// Puts an item in; gives it back once the handover is closed.
-    ///
-    /// # Errors
-    /// The item, when it is closed.
-    pub fn put(&self, item: T) -> Result<(), T> {
-        let raised = {
-            let mut state = self.0.state.lock();
-            if state.closed {
-                return Err(item);
-            }
-            state.items.push_back(item);
-            state.raise(self.0.threads)
-        };
-        if raised {
-            self.0.wake.notify_one();
-        }
-        Ok(())
+    /// Adds a source of items.
+    pub fn inlet(&self, share: Share) -> Inlet<T> {
+        let source = self.0.state.lock().items.add(share);
+        Inlet { handover: self.clone(), source, share }
     }
 
     /// Lets nothing more in, ends the runners when they are done, and gives what nobody took.
@@ -87,16 +95,81 @@ impl<T> Handover<T> {
         let left = {
             let mut state = self.0.state.lock();
             state.closed = true;
-            std::mem::take(&mut state.items)
+            state.items.clear_all()
         };
         self.0.wake.notify_waiters();
-        left.into()
+        left
+    }
+
+    /// Sets how many runners there are to be, and gives how many are missing. Those beyond the number end when they
+    /// are done with what they have.
+    pub fn resize(&self, runners: usize) -> usize {
+        let missing = {
+            let mut state = self.0.state.lock();
+            state.wanted = runners;
+            // All have a look whether they are one too many.
+            state.awake += std::mem::take(&mut state.asleep);
+            runners.saturating_sub(state.runners)
+        };
+        self.0.wake.notify_waiters();
+        missing
     }
 
     /// A runner, to be used by one task.
     pub fn runner(&self) -> Runner<T> {
-        self.0.state.lock().awake += 1;
-        Runner { shared: self.0.clone(), awake: true }
+        let mut state = self.0.state.lock();
+        state.awake += 1;
+        state.runners += 1;
+        Runner { shared: self.0.clone(), awake: true, retired: false }
+    }
+}
+
+impl<T> Clone for Inlet<T> {
+    fn clone(&self) -> Self {
+        Self { handover: self.handover.clone(), source: self.source, share: self.share }
+    }
+}
+
+impl<T> Inlet<T> {
+    /// Puts an item in; gives it back once the handover is closed.
+    ///
+    /// # Errors
+    /// The item, when it is closed.
+    pub fn put(&self, item: T) -> Result<(), T> {
+        let shared = &self.handover.0;
+        let raised = {
+            let mut state = shared.state.lock();
+            if state.closed {
+                return Err(item);
+            }
+            state.items.put(self.source, item)?;
+            state.raise(shared.threads)
+        };
+        if raised {
+            shared.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Takes out what no runner has taken yet.
+    pub fn clear(&self) -> Vec<T> {
+        self.handover.0.state.lock().items.clear(self.source)
+    }
+
+    /// A runner is done with an item of a source whose items may not all run at once.
+    pub fn finished(&self) {
+        if self.share.at_once == usize::MAX {
+            return;
+        }
+        let shared = &self.handover.0;
+        let raised = {
+            let mut state = shared.state.lock();
+            state.items.finished(self.source);
+            state.raise(shared.threads)
+        };
+        if raised {
+            shared.wake.notify_one();
+        }
     }
 }
 
@@ -105,6 +178,8 @@ impl<T> Handover<T> {
 pub struct Runner<T> {
     shared: Arc<Shared<T>>,
     awake: bool,
+    /// It was one too many, and is no longer counted.
+    retired: bool,
 }
 
 /// Ends a look, also that of a runner that is dropped meanwhile.
@@ -117,12 +192,17 @@ impl<T> Drop for Looking<'_, T> {
 }
 
 impl<T> Runner<T> {
-    /// The next item; `None` once the handover is closed.
+    /// The next item; `None` once the handover is closed, or this runner is one too many.
     pub async fn next(&mut self) -> Option<T> {
         for _ in 0..LOOKS {
             {
                 let mut state = self.shared.state.lock();
-                if let Some(item) = state.items.pop_front() {
+                if state.runners > state.wanted {
+                    state.runners -= 1;
+                    self.retired = true;
+                    return None;
+                }
+                if let Some((_, item)) = state.items.take() {
                     return Some(item);
                 }
                 state.looking += 1;
@@ -135,13 +215,18 @@ impl<T> Runner<T> {
             let mut woken = pin!(self.shared.wake.notified());
             {
                 let mut state = self.shared.state.lock();
-                if let Some(item) = state.items.pop_front() {
-                    return Some(item);
-                }
                 if state.closed {
                     return None;
                 }
-                state.awake -= 1;
+                if state.runners > state.wanted {
+                    state.runners -= 1;
+                    self.retired = true;
+                    return None;
+                }
+                if let Some((_, item)) = state.items.take() {
+                    return Some(item);
+                }
+                state.awake = state.awake.saturating_sub(1);
                 state.asleep += 1;
                 self.awake = false;
                 // Signed up while the lock is held: no item can slip in between.
@@ -189,6 +274,9 @@ impl<T> Runner<T> {
 /// A runner that is gone, after a panic for instance, leaves its place to another.
 impl<T> Drop for Runner<T> {
     fn drop(&mut self) {
+        if !self.retired {
+            self.shared.state.lock().runners -= 1;
+        }
         self.step_back();
     }
 }
@@ -226,7 +314,8 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn tasks_that_wait_for_each_other_all_run_at_once() {
-        let handover = Handover::new(2);
+        let handover = Handover::new(2, 50);
+        let inlet = handover.inlet(Share::default());
         let barrier = Arc::new(Barrier::new(51));
         let waiting = barrier.clone();
         let _runners = runners(&handover, 50, move |_| {
@@ -236,14 +325,15 @@ mod tests {
             }
         });
         for item in 0..50 {
-            handover.put(item).unwrap();
+            inlet.put(item).unwrap();
         }
         tokio::time::timeout(Duration::from_secs(10), barrier.wait()).await.expect("all fifty wait at once");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn every_item_is_taken_once_whatever_the_tasks_do() {
-        let handover = Handover::new(2);
+        let handover = Handover::new(2, 50);
+        let inlet = handover.inlet(Share::default());
         let (done, all) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
         let (counting, telling) = (done.clone(), all.clone());
         let mut running = runners(&handover, 20, move |item| {
@@ -258,7 +348,7 @@ mod tests {
             }
         });
         for item in 0..20_000 {
-            handover.put(item).unwrap();
+            inlet.put(item).unwrap();
             if item % 64 == 0 {
                 // Now and then the runners catch up and fall asleep.
                 tokio::task::yield_now().await;
@@ -271,15 +361,36 @@ mod tests {
             sum += done.unwrap();
         }
         assert_eq!(sum, 20_000);
-        assert_eq!(handover.put(1), Err(1));
+        assert_eq!(inlet.put(1), Err(1));
     }
 
     #[tokio::test]
     async fn what_nobody_took_comes_back_when_it_is_closed() {
-        let handover = Handover::new(1);
-        handover.put(1).unwrap();
-        handover.put(2).unwrap();
+        let handover = Handover::new(1, 1);
+        let inlet = handover.inlet(Share::default());
+        inlet.put(1).unwrap();
+        inlet.put(2).unwrap();
         assert_eq!(handover.close(), [1, 2]);
         assert_eq!(handover.runner().next().await, None);
+    }
+
+    #[tokio::test]
+    async fn runners_beyond_the_number_end_and_missing_ones_are_told() {
+        let handover = Handover::new(1, 3);
+        let inlet = handover.inlet(Share::default());
+        let (done, mut dones) = tokio::sync::mpsc::unbounded_channel();
+        let mut running = runners(&handover, 3, move |item| {
+            done.send(item).unwrap();
+            std::future::ready(())
+        });
+        inlet.put(1).unwrap();
+        assert_eq!(dones.recv().await, Some(1));
+        assert_eq!(handover.resize(1), 0);
+        for _ in 0..2 {
+            running.join_next().await.unwrap().unwrap();
+        }
+        inlet.put(2).unwrap();
+        assert_eq!(dones.recv().await, Some(2));
+        assert_eq!(handover.resize(4), 3);
     }
 }

@@ -16,15 +16,17 @@ mod settler;
 mod socket;
 mod supervisor;
 mod tls;
+mod turns;
 mod window;
 
 pub use capabilities::Capabilities;
 pub use consumer::{Attachment, Consumer, ConsumerSettings, Delivery};
 pub use error::{ConnectError, PublishError};
 pub(crate) use error::{reason, reply_code};
-pub use handover::{Handover, Runner};
+pub use handover::{Handover, Inlet, Runner};
 pub use pool::{ChannelPool, PoolError};
 pub use publisher::Publisher;
 pub use runtime::{JoinHandle, spawn};
 pub use settler::Settler;
 pub use supervisor::{Link, LinkState, Live, Role};
+pub use turns::Share;
