@@ -14,11 +14,15 @@ pub use leveret_common::{
 pub use leveret_macros::Task;
 pub use leveret_producer::{Producer, RunningProducer};
 pub use leveret_worker::{
-    builder::{BuildError, QueueOptions, Worker, WorkerBuilder},
-    context::Context,
-    handler::{Job, TaskPolicy},
-    outcome::{Error, Outcome},
+    builder::{BuildError, Worker, WorkerBuilder},
+    context::{Cancelled, Context, Progress},
+    handler::{Batch, BatchJob, BatchOptions, Handler, Job},
+    layer::{self, Layer, Next},
+    options::{PoolOptions, QueueOptions},
+    outcome::{Ended, Error, Outcome, Reply},
+    policy::TaskPolicy,
     run::{RunningWorker, StartError, Stopper},
+    steering::Steering,
 };
 
 /// The crate of what both ends of a queue agree on, whole.

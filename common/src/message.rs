@@ -19,6 +19,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Message {
     id: TaskId,
+    /// Whether the id was chosen, or came by itself.
+    id_is_chosen: bool,
     task: String,
     queue: String,
     suffix: Option<String>,
@@ -74,6 +76,7 @@ impl Message {
     pub fn raw(task: &str, body: impl Into<Bytes>, content_type: &str) -> Self {
         Self {
             id: TaskId::new(),
+            id_is_chosen: false,
             task: task.to_owned(),
             queue: "default".to_owned(),
             suffix: None,
@@ -93,7 +96,14 @@ impl Message {
     #[must_use]
     pub fn id(mut self, id: TaskId) -> Self {
         self.id = id;
+        self.id_is_chosen = true;
         self
+    }
+
+    /// Sets the id, unless one was chosen.
+    #[must_use]
+    pub fn default_id(self, id: impl FnOnce() -> TaskId) -> Self {
+        if self.id_is_chosen { self } else { self.id(id()) }
     }
 
     /// Sets the queue.
@@ -194,6 +204,15 @@ impl Message {
     pub fn header(mut self, name: &str, value: impl Into<HeaderValue>) -> Self {
         if let Err(error) = self.headers.insert(name, value) {
             self.too_long = Some(error);
+        }
+        self
+    }
+
+    /// Makes it part of the trace that the caller is in now, instead of that in which it is published.
+    #[must_use]
+    pub fn in_current_trace(mut self) -> Self {
+        if let Some(trace) = TraceContext::current() {
+            trace.write(&mut self.headers);
         }
         self
     }
@@ -307,7 +326,10 @@ pub enum InvalidMessage {
 
 impl InvalidMessage {
     /// Refuses a body beyond the limit on the wire.
-    pub(crate) fn check_size(message: &Message, limits: &wire::Limits) -> Result<(), Self> {
+    ///
+    /// # Errors
+    /// [`InvalidMessage::TooLarge`].
+    pub fn check_size(message: &Message, limits: &wire::Limits) -> Result<(), Self> {
         if message.size() > limits.wire {
             return Err(Self::TooLarge { bytes: message.size(), limit: limits.wire });
         }

@@ -48,11 +48,14 @@ pub enum TaskEnd {
     Discarded,
     /// It was returned to its queue, at shutdown for instance.
     GivenBack,
+    /// It was called off.
+    Cancelled,
 }
 
 impl TaskEnd {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Done, Self::Retried, Self::Snoozed, Self::Dead, Self::Discarded, Self::GivenBack];
+    pub const ALL: [Self; 7] =
+        [Self::Done, Self::Retried, Self::Snoozed, Self::Dead, Self::Discarded, Self::GivenBack, Self::Cancelled];
 
     /// The value of the label `outcome`.
     pub const fn as_str(self) -> &'static str {
@@ -63,6 +66,7 @@ impl TaskEnd {
             Self::Dead => "dead",
             Self::Discarded => "discarded",
             Self::GivenBack => "given_back",
+            Self::Cancelled => "cancelled",
         }
     }
 }
@@ -190,7 +194,7 @@ impl Instruments {
 /// The attempts at one task from one queue.
 #[derive(Debug)]
 pub struct TaskMetrics {
-    finished: [BoundCounter<u64>; 6],
+    finished: [BoundCounter<u64>; 7],
     duration: BoundHistogram<f64>,
     wait: BoundHistogram<f64>,
     running: BoundUpDownCounter<i64>,

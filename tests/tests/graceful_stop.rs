@@ -62,7 +62,7 @@ async fn when_the_grace_is_over_what_still_runs_goes_back() {
     let mut endless_run = runs.next().await;
     client.publish_message(probe("short")).await.unwrap();
     let short_run = runs.next().await;
-    let stopping = endless_run.context.stopping();
+    let stopping = endless_run.context.cancellation();
 
     let began = Instant::now();
     let stopped = tokio::spawn(worker.stop());

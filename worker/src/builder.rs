@@ -1,7 +1,8 @@
 //! Putting a worker together.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeSet, HashMap},
+    fmt,
     sync::Arc,
     time::Duration,
 };
@@ -12,76 +13,59 @@ use leveret_common::{
     config::{BrokerSettings, InvalidSetting},
     retry::RetryPolicy,
     task::Task,
-    topology::{InvalidName, QueueName, QueueSettings, Topology},
+    topology::{InvalidName, QueueName, Topology},
 };
+use uuid::Uuid;
 
 use crate::{
     context::Context,
     exec::{ExecSettings, ExecSettingsError},
     exec_handler::ExecHandler,
-    handler::{Handle, Job, Kind, Kinds, Raw, TaskPolicy, Typed},
+    handler::{
+        Batch, BatchOptions, Handle, Handler, Job, Registered,
+        batch::Batched,
+        blocking::{Blocking, BlockingThreads},
+        function::{Own, Raw, Typed},
+    },
+    layer::{Layer, Metrics, TimeLimit, Tracing},
+    options::{DEFAULT_CONCURRENCY, PoolOptions, QueueOptions},
     outcome::{Error, Outcome},
+    policy::TaskPolicy,
+    state::State,
 };
 
-/// Tasks that a worker runs at once per queue, unless told otherwise.
-pub const DEFAULT_CONCURRENCY: usize = 16;
 /// How long running tasks may go on after a worker was told to stop, unless told otherwise.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
-/// How a worker consumes from one queue.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct QueueOptions {
-    /// Tasks that run at once.
-    pub concurrency: usize,
-    /// Deliveries that may be here unsettled. Default: the concurrency while that is under 8, twice as many from
-    /// there on: a slow task then holds back none that another worker could run.
-    pub prefetch: Option<u16>,
-    /// The queue's settings at the broker.
-    pub settings: QueueSettings,
-}
-
-impl QueueOptions {
-    /// So many tasks at once.
-    pub fn concurrency(concurrency: usize) -> Self {
-        Self { concurrency, prefetch: None, settings: QueueSettings::default() }
-    }
-
-    /// Sets how many deliveries may be here unsettled.
-    #[must_use]
-    pub fn prefetch(mut self, prefetch: u16) -> Self {
-        self.prefetch = Some(prefetch);
-        self
-    }
-
-    /// Sets the queue's settings at the broker.
-    #[must_use]
-    pub fn settings(mut self, settings: QueueSettings) -> Self {
-        self.settings = settings;
-        self
-    }
-
-    /// The prefetch that is used.
-    pub fn effective_prefetch(&self) -> u16 {
-        let wanted = if self.concurrency < 8 { self.concurrency } else { self.concurrency.saturating_mul(2) };
-        self.prefetch.unwrap_or_else(|| u16::try_from(wanted).unwrap_or(u16::MAX)).max(1)
-    }
-}
-
-impl From<usize> for QueueOptions {
-    fn from(concurrency: usize) -> Self {
-        Self::concurrency(concurrency)
-    }
-}
+/// Threads for functions that block, unless told otherwise.
+pub const DEFAULT_BLOCKING_THREADS: usize = 16;
 
 /// A worker that has not been started. Made by [`Worker::builder`].
 #[derive(Debug)]
 pub struct Worker {
     pub(crate) settings: Arc<BrokerSettings>,
-    pub(crate) queues: BTreeMap<QueueName, QueueOptions>,
-    pub(crate) kinds: Kinds,
+    /// A UUID, made anew for each worker.
+    pub(crate) instance: String,
+    pub(crate) pools: Vec<PoolPlan>,
+    pub(crate) kinds: HashMap<String, Arc<Registered>>,
+    pub(crate) state: Arc<State>,
     pub(crate) grace: Duration,
     pub(crate) clock: Clock,
+}
+
+/// A pool as it was checked.
+#[derive(Debug)]
+pub(crate) struct PoolPlan {
+    pub(crate) concurrency: usize,
+    pub(crate) queues: Vec<QueuePlan>,
+}
+
+/// A queue of a pool as it was checked.
+#[derive(Debug)]
+pub(crate) struct QueuePlan {
+    pub(crate) name: QueueName,
+    pub(crate) weight: u32,
+    pub(crate) options: QueueOptions,
 }
 
 impl Worker {
@@ -89,9 +73,15 @@ impl Worker {
     pub fn builder(settings: BrokerSettings) -> WorkerBuilder {
         WorkerBuilder {
             settings,
-            queues: Vec::new(),
-            kinds: Vec::new(),
+            pools: Vec::new(),
+            registrations: Vec::new(),
+            changes: Vec::new(),
+            layers: Vec::new(),
+            task_layers: Vec::new(),
+            default_layers: true,
+            state: State::default(),
             policy: TaskPolicy::default(),
+            blocking: BlockingThreads::new(DEFAULT_BLOCKING_THREADS),
             grace: DEFAULT_GRACE,
             clock: Clock::system(),
         }
@@ -103,52 +93,55 @@ impl Worker {
     /// [`InvalidName`] when the namespace breaks the rules of names.
     pub fn topology(&self) -> Result<Topology, InvalidName> {
         let empty = Topology::new(&self.settings.namespace)?;
-        Ok(self
-            .queues
-            .iter()
-            .fold(empty, |topology, (name, options)| topology.queue(name.clone(), options.settings.clone())))
+        let queues = self.pools.iter().flat_map(|pool| &pool.queues);
+        Ok(queues.fold(empty, |topology, queue| topology.queue(queue.name.clone(), queue.options.settings.clone())))
     }
 }
 
 /// Puts a [`Worker`] together.
-#[derive(Debug)]
 #[must_use = "call `build`"]
 pub struct WorkerBuilder {
     settings: BrokerSettings,
-    queues: Vec<(String, QueueOptions)>,
-    kinds: Vec<Registration>,
+    pools: Vec<PoolOptions>,
+    registrations: Vec<Registration>,
+    changes: Vec<(String, PolicyChange)>,
+    layers: Vec<Arc<dyn Layer>>,
+    task_layers: Vec<(String, Arc<dyn Layer>)>,
+    default_layers: bool,
+    state: State,
     policy: TaskPolicy,
+    blocking: BlockingThreads,
     grace: Duration,
     clock: Clock,
 }
 
-#[derive(Debug)]
+/// A change of what holds for one task.
+type PolicyChange = Box<dyn FnOnce(TaskPolicy) -> TaskPolicy + Send>;
+
+/// A handler, and what its task says of itself.
 struct Registration {
     name: String,
     /// The queue that the task is published to by default.
     queue: String,
-    /// What the task itself says; the rest comes from the worker's policy when it is built.
-    policy: PolicyParts,
-    handler: Handler,
+    /// What the task itself says, over the worker's policy.
+    policy: PolicyChange,
+    handler: Box<dyn Handle>,
 }
 
-struct Handler(Box<dyn Handle>);
-
-impl std::fmt::Debug for Handler {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Handler")
+impl fmt::Debug for WorkerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tasks: Vec<_> = self.registrations.iter().map(|registration| &registration.name).collect();
+        f.debug_struct("WorkerBuilder")
+            .field("name", &self.settings.name)
+            .field("tasks", &tasks)
+            .field("pools", &self.pools)
+            .finish_non_exhaustive()
     }
 }
 
-#[derive(Debug)]
-enum PolicyParts {
-    Defaults { timeout: Option<Duration>, retries: Option<u32> },
-    Whole(TaskPolicy),
-}
-
 impl WorkerBuilder {
-    /// Sets the worker's name, shown in logs, in the console and on dead letters. Default: that of the broker
-    /// settings.
+    /// Sets the worker's name, shown in logs, in the console and on dead letters. Replicas may share it. Default: that
+    /// of the broker settings.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.settings.name = name.into();
         self
@@ -156,8 +149,14 @@ impl WorkerBuilder {
 
     /// Consumes from a queue: `.queue("mail", 8)` runs eight tasks of it at once. Without any, the worker consumes
     /// from the queues of its tasks' defaults.
-    pub fn queue(mut self, name: &str, options: impl Into<QueueOptions>) -> Self {
-        self.queues.push((name.to_owned(), options.into()));
+    pub fn queue(self, name: &str, options: impl Into<QueueOptions>) -> Self {
+        let options = options.into();
+        self.pool(PoolOptions::concurrency(options.concurrency).queue_with(name, 1, options))
+    }
+
+    /// Consumes from several queues with the same runners, in turns by weight.
+    pub fn pool(mut self, pool: PoolOptions) -> Self {
+        self.pools.push(pool);
         self
     }
 
@@ -165,6 +164,12 @@ impl WorkerBuilder {
     /// minutes for each.
     pub fn policy(mut self, policy: TaskPolicy) -> Self {
         self.policy = policy;
+        self
+    }
+
+    /// Changes what holds for one task, over what it says of itself.
+    pub fn policy_for(mut self, task: &str, change: impl FnOnce(TaskPolicy) -> TaskPolicy + Send + 'static) -> Self {
+        self.changes.push((task.to_owned(), Box::new(change)));
         self
     }
 
@@ -180,8 +185,40 @@ impl WorkerBuilder {
         self
     }
 
+    /// Shares a value with all handlers, which find it by its type: see [`Context::state`].
+    pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.state.insert(value);
+        self
+    }
+
+    /// Puts a layer around the attempts at all tasks; the first that is added is the outermost.
+    pub fn layer(mut self, layer: impl Layer) -> Self {
+        self.layers.push(Arc::new(layer));
+        self
+    }
+
+    /// Puts a layer around the attempts at one task, inside of those for all.
+    pub fn layer_for(mut self, task: &str, layer: impl Layer) -> Self {
+        self.task_layers.push((task.to_owned(), Arc::new(layer)));
+        self
+    }
+
+    /// Leaves out [`Tracing`], [`Metrics`] and [`TimeLimit`], which are there by default. Without the last, no task
+    /// has a timeout, unless it is a command or an HTTP call.
+    pub fn without_default_layers(mut self) -> Self {
+        self.default_layers = false;
+        self
+    }
+
+    /// How many functions that block may run at once, on threads of their own. Applies to those that are added after
+    /// it. Default 16.
+    pub fn blocking_threads(mut self, threads: usize) -> Self {
+        self.blocking = BlockingThreads::new(threads);
+        self
+    }
+
     /// Runs tasks of type `T` with an async function: `async fn send(cx: Context, job: Job<SendEmail>) ->
-    /// Result<Outcome, Error>`. A function that returns `Result<(), Error>` will do as well.
+    /// Result<Outcome, Error>`. A function that returns `Result<(), Error>` or `Result<Reply<T>, Error>` will do too.
     pub fn task<T, F, R, O>(self, function: F) -> Self
     where
         T: Task,
@@ -189,9 +226,35 @@ impl WorkerBuilder {
         R: Future<Output = Result<O, Error>> + Send + 'static,
         O: Into<Outcome> + 'static,
     {
-        let defaults = T::DEFAULTS;
-        let policy = PolicyParts::Defaults { timeout: defaults.timeout, retries: defaults.retries };
-        self.register(T::NAME, defaults.queue, policy, Box::new(Typed::new(function)))
+        self.typed::<T>(Box::new(Typed::new(function)))
+    }
+
+    /// Runs tasks of type `T` with a function that blocks its thread, such as one that computes for long or reads
+    /// files. When its time is over the attempt is given up, but the thread is only free once the function returns:
+    /// it should look at [`Context::cancellation`] now and then.
+    pub fn task_blocking<T, F, O>(self, function: F) -> Self
+    where
+        T: Task,
+        F: Fn(Context, Job<T>) -> Result<O, Error> + Send + Sync + 'static,
+        O: Into<Outcome> + 'static,
+    {
+        let threads = self.blocking.clone();
+        self.typed::<T>(Box::new(Blocking::new(function, threads)))
+    }
+
+    /// Runs tasks of type `T` several at a time, each settled by itself; see [`Batch`].
+    pub fn task_batch<T, F, R>(self, options: BatchOptions, function: F) -> Self
+    where
+        T: Task,
+        F: Fn(Batch<T>) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        self.typed::<T>(Box::new(Batched::new(options, function)))
+    }
+
+    /// Runs tasks with a handler of one's own type.
+    pub fn handler<H: Handler>(self, handler: H) -> Self {
+        self.typed::<H::Task>(Box::new(Own(Arc::new(handler))))
     }
 
     /// Runs tasks named `name` with an async function that gets the body as it came, of any media type.
@@ -201,7 +264,7 @@ impl WorkerBuilder {
         R: Future<Output = Result<O, Error>> + Send + 'static,
         O: Into<Outcome> + 'static,
     {
-        self.register(name, "default", PolicyParts::Whole(policy), Box::new(Raw(function)))
+        self.register(name, "default", move |_| policy, Box::new(Raw(function)))
     }
 
     /// Runs tasks named `name` as a command or an HTTP call.
@@ -210,16 +273,28 @@ impl WorkerBuilder {
     /// [`ExecSettingsError`] when the settings cannot work.
     pub fn exec(self, name: &str, settings: &ExecSettings) -> Result<Self, ExecSettingsError> {
         let handler = ExecHandler::new(settings)?;
-        let policy = PolicyParts::Defaults { timeout: settings.timeout, retries: settings.retries };
-        Ok(self.register(name, &settings.queue, policy, Box::new(handler)))
+        let (timeout, retries) = (settings.timeout, settings.retries);
+        Ok(self.register(name, &settings.queue, move |policy| overridden(policy, timeout, retries), Box::new(handler)))
     }
 
-    fn register(mut self, name: &str, queue: &str, policy: PolicyParts, handler: Box<dyn Handle>) -> Self {
-        self.kinds.push(Registration {
+    fn typed<T: Task>(self, handler: Box<dyn Handle>) -> Self {
+        let defaults = T::DEFAULTS;
+        let policy = move |policy| overridden(policy, defaults.timeout, defaults.retries);
+        self.register(T::NAME, defaults.queue, policy, handler)
+    }
+
+    fn register(
+        mut self,
+        name: &str,
+        queue: &str,
+        policy: impl FnOnce(TaskPolicy) -> TaskPolicy + Send + 'static,
+        handler: Box<dyn Handle>,
+    ) -> Self {
+        self.registrations.push(Registration {
             name: name.to_owned(),
             queue: queue.to_owned(),
-            policy,
-            handler: Handler(handler),
+            policy: Box::new(policy),
+            handler,
         });
         self
     }
@@ -228,50 +303,101 @@ impl WorkerBuilder {
     ///
     /// # Errors
     /// [`BuildError`].
-    pub fn build(self) -> Result<Worker, BuildError> {
+    pub fn build(mut self) -> Result<Worker, BuildError> {
         self.settings.check()?;
-        if self.kinds.is_empty() {
+        if self.registrations.is_empty() {
             return Err(BuildError::NoTasks);
         }
-        let mut kinds: Kinds = HashMap::new();
-        let mut default_queues = Vec::new();
-        for Registration { name, queue, policy, handler } in self.kinds {
-            let policy = match policy {
-                PolicyParts::Whole(policy) => policy,
-                PolicyParts::Defaults { timeout, retries } => TaskPolicy {
-                    timeout: timeout.unwrap_or(self.policy.timeout),
-                    retry: RetryPolicy {
-                        max_attempts: retries
-                            .map_or(self.policy.retry.max_attempts, |retries| retries.saturating_add(1)),
-                        backoff: self.policy.retry.backoff,
-                    },
-                },
-            };
+        if self.pools.is_empty() {
+            // As often as there are tasks of a queue, it is named once.
+            let names: BTreeSet<_> = self.registrations.iter().map(|registration| registration.queue.clone()).collect();
+            for name in names {
+                self = self.queue(&name, DEFAULT_CONCURRENCY);
+            }
+        }
+        let pools = plan(std::mem::take(&mut self.pools))?;
+        let kinds = self.kinds()?;
+        Ok(Worker {
+            settings: Arc::new(self.settings),
+            instance: Uuid::now_v7().to_string(),
+            pools,
+            kinds,
+            state: Arc::new(self.state),
+            grace: self.grace,
+            clock: self.clock,
+        })
+    }
+
+    fn kinds(&mut self) -> Result<HashMap<String, Arc<Registered>>, BuildError> {
+        let mut kinds = HashMap::new();
+        for Registration { name, policy, handler, .. } in std::mem::take(&mut self.registrations) {
+            let mut policy = policy(self.policy.clone());
+            for (_, change) in self.changes.extract_if(.., |(task, _)| *task == name) {
+                policy = change(policy);
+            }
             if policy.timeout.is_zero() {
                 return Err(BuildError::NoTime { task: name });
             }
-            default_queues.push(queue);
-            let kind = Arc::new(Kind { policy, handler: handler.0 });
-            if kinds.insert(name.clone(), kind).is_some() {
+            let kind = Registered { policy, layers: self.layers_of(&name).into(), handler };
+            if kinds.insert(name.clone(), Arc::new(kind)).is_some() {
                 return Err(BuildError::TwoHandlers { task: name });
             }
         }
-        let mut queues = BTreeMap::new();
-        for (name, options) in self.queues {
+        // What is left is for a task that has no handler, most likely a slip of the pen.
+        let changed = self.changes.iter().map(|(task, _)| task);
+        let layered = self.task_layers.iter().map(|(task, _)| task);
+        match changed.chain(layered).find(|task| !kinds.contains_key(*task)) {
+            Some(task) => Err(BuildError::NoHandler { task: task.clone() }),
+            None => Ok(kinds),
+        }
+    }
+
+    fn layers_of(&self, task: &str) -> Vec<Arc<dyn Layer>> {
+        let mut layers: Vec<Arc<dyn Layer>> = Vec::new();
+        if self.default_layers {
+            layers.extend([Arc::new(Tracing) as Arc<dyn Layer>, Arc::new(Metrics)]);
+        }
+        layers.extend(self.layers.iter().cloned());
+        layers.extend(self.task_layers.iter().filter(|(name, _)| name == task).map(|(_, layer)| layer.clone()));
+        if self.default_layers {
+            layers.push(Arc::new(TimeLimit));
+        }
+        layers
+    }
+}
+
+/// The policy with what a task says of itself.
+fn overridden(mut policy: TaskPolicy, timeout: Option<Duration>, retries: Option<u32>) -> TaskPolicy {
+    policy.timeout = timeout.unwrap_or(policy.timeout);
+    if let Some(retries) = retries {
+        policy.retry = RetryPolicy { max_attempts: retries.saturating_add(1), ..policy.retry };
+    }
+    policy
+}
+
+/// Checks the pools.
+fn plan(pools: Vec<PoolOptions>) -> Result<Vec<PoolPlan>, BuildError> {
+    let mut seen = BTreeSet::new();
+    let mut plans = Vec::new();
+    for pool in pools {
+        let mut queues = Vec::new();
+        for (queue, weight, mut options) in pool.queues {
+            options.concurrency = pool.concurrency;
             if options.concurrency == 0 || options.concurrency > usize::from(u16::MAX) {
-                return Err(BuildError::Concurrency { queue: name, concurrency: options.concurrency });
+                return Err(BuildError::Concurrency { queue, concurrency: options.concurrency });
             }
-            if queues.insert(QueueName::new(&name)?, options).is_some() {
-                return Err(BuildError::TwiceTheQueue { queue: name });
+            let name = QueueName::new(&queue)?;
+            if !seen.insert(name.clone()) {
+                return Err(BuildError::TwiceTheQueue { queue });
             }
+            queues.push(QueuePlan { name, weight, options });
         }
         if queues.is_empty() {
-            for name in default_queues {
-                queues.insert(QueueName::new(&name)?, DEFAULT_CONCURRENCY.into());
-            }
+            return Err(BuildError::EmptyPool);
         }
-        Ok(Worker { settings: Arc::new(self.settings), queues, kinds, grace: self.grace, clock: self.clock })
+        plans.push(PoolPlan { concurrency: pool.concurrency, queues });
     }
+    Ok(plans)
 }
 
 /// The worker cannot be built.
@@ -300,6 +426,15 @@ pub enum BuildError {
         queue: String,
         /// What was given.
         concurrency: usize,
+    },
+    /// A pool has no queue.
+    #[error("a pool has no queue: name those that its runners are to serve")]
+    EmptyPool,
+    /// A policy or a layer was given for a task without a handler.
+    #[error("task {task:?} has a policy or a layer, and no handler: is its name right?")]
+    NoHandler {
+        /// The task.
+        task: String,
     },
     /// A timeout of zero.
     #[error("task {task:?} has a timeout of zero, which leaves it no time to run")]

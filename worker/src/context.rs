@@ -1,23 +1,57 @@
-//! What a handler knows of the task that it runs.
+//! What a handler knows of the task that it runs, and what it can do about it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use leveret_common::{
     clock::{Clock, UnixMillis},
     headers::Headers,
-    task::TaskId,
+    message::Message,
+    task::{Task, TaskId},
     trace_context::TraceContext,
     wire::{Envelope, Facts},
 };
+use parking_lot::Mutex;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
 
-/// The task that a handler runs: its id, its attempt, and when it must be finished. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Context {
-    pub(crate) envelope: Arc<Envelope>,
-    pub(crate) worker: Arc<Surroundings>,
-    pub(crate) max_attempts: u32,
-    pub(crate) timeout: Duration,
+use crate::{
+    handler::Kind,
+    outcome::{Ended, Error, ErrorKind},
+    state::State,
+};
+
+/// The task that a handler runs: its id, its attempt, when it must be finished. Cheap to clone.
+#[derive(Clone)]
+pub struct Context(Arc<Attempt>);
+
+/// One attempt at a task.
+struct Attempt {
+    envelope: Envelope,
+    kind: Arc<Kind>,
+    lane: Arc<Surroundings>,
+    max_attempts: u32,
+    timeout: Duration,
+    started: Instant,
+    started_at: UnixMillis,
+    /// Made when somebody asks for it: most tasks are done before anyone does.
+    cancellation: OnceLock<CancellationToken>,
+    span: OnceLock<Span>,
+    notes: Mutex<Notes>,
+}
+
+/// What came up while it ran.
+#[derive(Debug, Default)]
+struct Notes {
+    cancelled: Option<Cancelled>,
+    progress: Option<Progress>,
+    heard: Option<Instant>,
+    follow_ups: Vec<Message>,
+    fields: String,
 }
 
 /// What all tasks of a queue share.
@@ -25,13 +59,61 @@ pub struct Context {
 pub(crate) struct Surroundings {
     pub(crate) queue: String,
     pub(crate) worker: String,
+    pub(crate) instance: String,
     pub(crate) clock: Clock,
-    pub(crate) stopping: CancellationToken,
+    pub(crate) state: Arc<State>,
+}
+
+/// Why an attempt is to come to an end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cancelled {
+    /// Somebody called the task off, for this reason. A handler that does not end within five seconds is dropped.
+    Requested(String),
+    /// Its soft timeout is over.
+    OutOfTime,
+    /// The worker's grace is over and it stops now: the task goes back to its queue.
+    Stopping,
+}
+
+/// How far a task has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// How much is done, in units of the handler's choice.
+    pub cursor: u64,
+    /// How much there is to do; 0 if nobody knows.
+    pub total: u64,
+    /// What is being done, for people.
+    pub note: String,
 }
 
 impl Context {
-    fn facts(&self) -> &Facts {
-        &self.envelope.facts
+    pub(crate) fn new(envelope: Envelope, kind: Arc<Kind>, lane: Arc<Surroundings>) -> Self {
+        let facts = &envelope.facts;
+        Self(Arc::new(Attempt {
+            max_attempts: facts.max_attempts.unwrap_or(kind.policy.retry.max_attempts),
+            timeout: facts.timeout.unwrap_or(kind.policy.timeout),
+            started: Instant::now(),
+            started_at: lane.clock.now(),
+            envelope,
+            kind,
+            lane,
+            cancellation: OnceLock::new(),
+            span: OnceLock::new(),
+            notes: Mutex::default(),
+        }))
+    }
+
+    pub(crate) fn envelope(&self) -> &Envelope {
+        &self.0.envelope
+    }
+
+    pub(crate) fn kind(&self) -> &Arc<Kind> {
+        &self.0.kind
+    }
+
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.0.envelope.facts
     }
 
     /// The task's id: the same through retries, dead-lettering and replay.
@@ -46,12 +128,17 @@ impl Context {
 
     /// The queue that it came from.
     pub fn queue(&self) -> &str {
-        &self.worker.queue
+        &self.0.lane.queue
     }
 
-    /// The name of this worker.
+    /// The name of this worker. Replicas may share it.
     pub fn worker(&self) -> &str {
-        &self.worker.worker
+        &self.0.lane.worker
+    }
+
+    /// The id of this worker's process, which no other has.
+    pub fn instance(&self) -> &str {
+        &self.0.lane.instance
     }
 
     /// Number of this attempt, from 1. A worker that is killed, and a snooze, do not raise it.
@@ -61,12 +148,32 @@ impl Context {
 
     /// How many attempts there may be.
     pub fn max_attempts(&self) -> u32 {
-        self.max_attempts
+        self.0.max_attempts
     }
 
     /// How long this attempt may run.
     pub fn timeout(&self) -> Duration {
-        self.timeout
+        self.0.timeout
+    }
+
+    /// When this attempt began, by the worker's clock.
+    pub fn started_at(&self) -> UnixMillis {
+        self.0.started_at
+    }
+
+    /// When this attempt must be finished.
+    pub fn deadline(&self) -> Instant {
+        self.at(self.0.timeout)
+    }
+
+    /// The moment so long after its start; never so far off that no clock can show it.
+    pub(crate) fn at(&self, since_start: Duration) -> Instant {
+        self.0.started + since_start.min(Duration::from_secs(10 * 365 * 86_400))
+    }
+
+    /// How long this attempt may still run.
+    pub fn time_left(&self) -> Duration {
+        self.deadline().saturating_duration_since(Instant::now())
     }
 
     /// Whether the broker has given this message out before, to a worker that did not settle it: the task may
@@ -90,24 +197,150 @@ impl Context {
         &self.facts().content_type
     }
 
+    /// The body, decompressed.
+    pub fn body(&self) -> &bytes::Bytes {
+        &self.0.envelope.body
+    }
+
     /// The message's headers.
     pub fn headers(&self) -> &Headers {
-        &self.envelope.headers
+        &self.0.envelope.headers
     }
 
     /// The trace context that the message brought.
     pub fn trace(&self) -> Option<TraceContext> {
-        TraceContext::read(&self.envelope.headers)
+        TraceContext::read(&self.0.envelope.headers)
     }
 
     /// The worker's clock.
     pub fn clock(&self) -> &Clock {
-        &self.worker.clock
+        &self.0.lane.clock
     }
 
-    /// Cancelled when the worker's grace is over and it stops now: what still runs is dropped at the next
-    /// `await`, and its task goes back to the queue.
-    pub fn stopping(&self) -> CancellationToken {
-        self.worker.stopping.clone()
+    /// What the worker was given with `.state(..)`, by its type.
+    ///
+    /// # Errors
+    /// [`Error`] when it was given nothing of this type; `?` passes it on, and the task is tried again.
+    pub fn state<T: Send + Sync + 'static>(&self) -> Result<&T, Error> {
+        self.0.lane.state.get()
+    }
+
+    /// A token that is cancelled when the attempt is to come to an end; [`why_cancelled`](Self::why_cancelled) says why.
+    pub fn cancellation(&self) -> CancellationToken {
+        self.0.cancellation.get_or_init(CancellationToken::new).clone()
+    }
+
+    /// Waits until the attempt is to come to an end: it was called off, its soft timeout is over, or the worker stops.
+    pub async fn cancelled(&self) {
+        self.cancellation().cancelled().await;
+    }
+
+    /// Whether the attempt is to come to an end, and why.
+    pub fn why_cancelled(&self) -> Option<Cancelled> {
+        self.0.notes.lock().cancelled.clone()
+    }
+
+    /// Tells the handler to come to an end. Whoever calls a task off has the last word.
+    pub(crate) fn cancel(&self, why: Cancelled) {
+        {
+            let mut notes = self.0.notes.lock();
+            if matches!(notes.cancelled, None | Some(Cancelled::OutOfTime)) {
+                notes.cancelled = Some(why);
+            }
+        }
+        self.cancellation().cancel();
+    }
+
+    /// The error of a handler that ends because it was told to: called off, out of time or to run again elsewhere,
+    /// as the case may be. For `return Err(context.cancelled_error())`.
+    pub fn cancelled_error(&self) -> Error {
+        match self.why_cancelled() {
+            Some(Cancelled::Requested(reason)) => Error::of(ErrorKind::Cancelled, reason),
+            Some(Cancelled::OutOfTime) => Error::of(ErrorKind::TimedOut, "it ended when its soft timeout was over"),
+            Some(Cancelled::Stopping) | None => Error::of(ErrorKind::Stopped, "the worker stops"),
+        }
+    }
+
+    /// Says how far it has come: `cursor` of `total` (0 if nobody knows), and what is being done. Also a
+    /// [`heartbeat`](Self::heartbeat).
+    pub fn progress(&self, cursor: u64, total: u64, note: impl Into<String>) {
+        let mut notes = self.0.notes.lock();
+        notes.progress = Some(Progress { cursor, total, note: note.into() });
+        notes.heard = Some(Instant::now());
+    }
+
+    /// How far it has come, as it last said.
+    pub fn last_progress(&self) -> Option<Progress> {
+        self.0.notes.lock().progress.clone()
+    }
+
+    /// Says that the handler is alive, where the task's policy asks for that within a time.
+    pub fn heartbeat(&self) {
+        self.0.notes.lock().heard = Some(Instant::now());
+    }
+
+    /// When the handler was last heard of; at its start, if it has said nothing.
+    pub(crate) fn last_heard(&self) -> Instant {
+        self.0.notes.lock().heard.unwrap_or(self.0.started)
+    }
+
+    /// Publishes a task once, and only if, this one succeeds: it is confirmed by the broker before this task is
+    /// acknowledged. Its id follows from this task's, unless it was given one, so that a repeat makes no other task.
+    pub fn follow_up(&self, message: Message) {
+        let mut notes = self.0.notes.lock();
+        let number = notes.follow_ups.len().to_string();
+        let message = message.default_id(|| TaskId::derived(&["follow-up", self.id().as_str(), &number]));
+        notes.follow_ups.push(message.in_current_trace());
+    }
+
+    /// [`follow_up`](Self::follow_up) with a typed task.
+    ///
+    /// # Errors
+    /// [`Error`] when the task cannot be written as JSON.
+    pub fn follow_up_task<T: Task>(&self, task: &T) -> Result<(), Error> {
+        self.follow_up(Message::of(task)?);
+        Ok(())
+    }
+
+    /// Takes out the tasks that are to follow.
+    pub(crate) fn take_follow_ups(&self) -> Vec<Message> {
+        std::mem::take(&mut self.0.notes.lock().follow_ups)
+    }
+
+    /// Puts `name=value` on every log line of this attempt from here on, as part of the field `fields`.
+    pub fn log_field(&self, name: &str, value: impl fmt::Display) {
+        let mut notes = self.0.notes.lock();
+        if !notes.fields.is_empty() {
+            notes.fields.push(' ');
+        }
+        // Writing into a string cannot fail.
+        let _ = fmt::Write::write_fmt(&mut notes.fields, format_args!("{name}={value}"));
+        self.span().record("fields", notes.fields.as_str());
+    }
+
+    /// The span of this attempt, for fields and events of one's own. A span that records nothing while nobody listens.
+    pub fn span(&self) -> Span {
+        self.0.span.get().cloned().unwrap_or_else(Span::none)
+    }
+
+    pub(crate) fn set_span(&self, span: Span) {
+        // There is one attempt, and so one span.
+        let _ = self.0.span.set(span);
+    }
+
+    /// What follows from an end, as the metrics and the log call it.
+    pub(crate) fn fate(&self, ended: &Ended) -> crate::fate::Fate {
+        crate::fate::Fate::of(self, ended)
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("id", self.id())
+            .field("task", &self.task())
+            .field("queue", &self.queue())
+            .field("attempt", &self.attempt())
+            .finish_non_exhaustive()
     }
 }

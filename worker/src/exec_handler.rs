@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 
 use crate::{
     context::Context,
     exec::{ExecFailure, ExecFailureKind, ExecRequest, ExecSettings, ExecSettingsError, Executor},
     handler::Handle,
-    outcome::{Error, ErrorKind, Outcome},
+    outcome::{Ended, Error, ErrorKind, Outcome},
 };
 
 /// Runs the tasks of one table.
@@ -22,7 +21,7 @@ impl ExecHandler {
 }
 
 impl Handle for ExecHandler {
-    fn call(&self, context: Context, body: Bytes) -> BoxFuture<'static, Result<Outcome, Error>> {
+    fn call(&self, context: Context) -> BoxFuture<'static, Ended> {
         let executor = self.0.clone();
         let request = ExecRequest {
             task: context.task().to_owned(),
@@ -31,10 +30,10 @@ impl Handle for ExecHandler {
             attempt: context.attempt(),
             max_attempts: context.max_attempts(),
             content_type: context.content_type().to_owned(),
-            payload: body,
+            payload: context.body().clone(),
             traceparent: context.trace().map(|trace| trace.traceparent().to_owned()),
             timeout: Some(context.timeout()),
-            cancelled: context.stopping(),
+            cancelled: context.cancellation(),
         };
         async move {
             match executor.run(request).await {

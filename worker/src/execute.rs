@@ -1,51 +1,52 @@
-//! Running one delivery: read it, see whether it may run now, run it within its time, and say how it ended.
+//! Running one delivery: read it, see whether it may run now, run it, and say how it ended.
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
 use leveret_common::{
-    clock::UnixMillis,
     link::Delivery,
     metrics::TaskEnd,
-    trace_context::{Attempt, TraceContext},
     wire::{DeadReason, Envelope},
 };
 
 use crate::{
-    context::Context,
-    handler::Kind,
+    context::{Cancelled, Context},
     lane::Lane,
-    outcome::{Error, ErrorKind, Outcome},
+    layer::Next,
+    outcome::{Ended, Error, ErrorKind},
     settle::{Move, Verdict},
+    slot::Slot,
 };
+
+/// How long a handler that was called off may take to come to an end, before it is dropped.
+const CANCEL_GRACE: Duration = Duration::from_secs(5);
 
 impl Lane {
     /// Runs one delivery to its end and settles it.
-    pub(crate) async fn process(&self, mut delivery: Delivery) {
+    pub(crate) async fn process(&self, mut delivery: Delivery, slot: &Slot) {
         if delivery.is_stale() {
             return;
         }
         let (properties, body) = delivery.take_content();
         let redelivered = delivery.redelivered;
         let envelope = match Envelope::decode(self.queue(), redelivered, properties, body, &self.limits) {
-            Ok(envelope) => Arc::new(envelope),
+            Ok(envelope) => envelope,
             Err(unreadable) => {
                 self.unreadable.never_ran(TaskEnd::Dead);
-                let envelope = Arc::new(*unreadable.envelope);
                 let parked = Move::dead(DeadReason::Undecodable, unreadable.kind, unreadable.error);
-                return self.settle(delivery, &envelope, Verdict::Moved(parked)).await;
+                return self.settle(delivery, &unreadable.envelope, Verdict::Moved(parked)).await;
             }
         };
         let facts = &envelope.facts;
         let now = self.surroundings.clock.now();
-        let Some((kind, metrics)) = self.kinds.get(&facts.task) else {
+        let Some(kind) = self.kinds.get(&facts.task) else {
             self.unreadable.never_ran(TaskEnd::Dead);
             let error = format!("no handler here has the name {:?}", facts.task);
             let parked = Move::dead(DeadReason::UnknownTask, "unknown-task", error);
             return self.settle(delivery, &envelope, Verdict::Moved(parked)).await;
         };
         if facts.expires_at.is_some_and(|at| at <= now) {
-            metrics.never_ran(TaskEnd::Dead);
+            kind.metrics.never_ran(TaskEnd::Dead);
             let parked = Move::dead(DeadReason::Expired, "expired", "its time was over before it was run".to_owned());
             return self.settle(delivery, &envelope, Verdict::Moved(parked)).await;
         }
@@ -53,91 +54,41 @@ impl Lane {
             let later = Move::later(facts.attempt, at);
             return self.settle(delivery, &envelope, Verdict::Moved(later)).await;
         }
-
-        let remote = TraceContext::read(&envelope.headers);
-        let attempt = Attempt {
-            task_id: facts.id.as_str(),
-            task: &facts.task,
-            queue: self.queue(),
-            attempt: facts.attempt,
-            deferred: facts.not_before.is_some() || facts.schedule.is_some(),
+        let context = Context::new(envelope, kind.clone(), self.surroundings.clone());
+        let ended = {
+            let _running = slot.occupy(&context);
+            attempt(&context).await
         };
-        let span = attempt.span(remote.as_ref());
-        let running = metrics.started(waited(facts.timestamp, now));
-        let ended = span.instrument(self.attempt(kind, &envelope)).await;
-        let (verdict, end, error_kind) = self.judge(kind, &envelope, ended);
-        running.finished(end);
-        span.ended(end, error_kind);
-        self.settle(delivery, &envelope, verdict).await;
+        self.conclude(delivery, &context, ended).await;
     }
+}
 
-    /// Runs the handler within its time; a panic is a failure like any other.
-    async fn attempt(&self, kind: &Kind, envelope: &Arc<Envelope>) -> Result<Outcome, Error> {
-        let facts = &envelope.facts;
-        let timeout = facts.timeout.unwrap_or(kind.policy.timeout);
-        let context = Context {
-            envelope: envelope.clone(),
-            worker: self.surroundings.clone(),
-            max_attempts: facts.max_attempts.unwrap_or(kind.policy.retry.max_attempts),
-            timeout,
-        };
-        let body = envelope.body.clone();
-        // The handler's own code before its first await runs inside as well, so that its panic is caught too.
-        let calling = AssertUnwindSafe(async { kind.handler.call(context, body).await }).catch_unwind();
-        match tokio::time::timeout(timeout.saturating_add(kind.handler.overtime()), calling).await {
-            Ok(Ok(ended)) => ended,
-            Ok(Err(panic)) => Err(Error::of(ErrorKind::Panicked, panic_text(panic.as_ref()))),
-            Err(_) => Err(Error::of(ErrorKind::TimedOut, format!("not finished within {} ms", timeout.as_millis()))),
+/// Runs the handler within its layers. What panics, in either, has failed like any other.
+async fn attempt(context: &Context) -> Ended {
+    let running = AssertUnwindSafe(async { Next::outermost(context.kind()).run(context).await }).catch_unwind();
+    tokio::select! {
+        biased;
+        ended = running => ended.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))),
+        // Not looked at before the handler waits for something.
+        reason = called_off(context) => Err(Error::of(ErrorKind::Cancelled, reason)),
+    }
+}
+
+/// Waits until the task was called off and its handler has had time to end by itself.
+async fn called_off(context: &Context) -> String {
+    context.cancelled().await;
+    match context.why_cancelled() {
+        Some(Cancelled::Requested(reason)) => {
+            tokio::time::sleep(CANCEL_GRACE).await;
+            reason
         }
-    }
-
-    fn judge(
-        &self,
-        kind: &Kind,
-        envelope: &Envelope,
-        ended: Result<Outcome, Error>,
-    ) -> (Verdict, TaskEnd, Option<&'static str>) {
-        let facts = &envelope.facts;
-        let now = self.surroundings.clock.now();
-        let error = match ended {
-            Ok(Outcome::Done) => return (Verdict::Done(None), TaskEnd::Done, None),
-            Ok(Outcome::Result(result)) => return (Verdict::Done(Some(result)), TaskEnd::Done, None),
-            Ok(Outcome::Snooze(delay)) => {
-                return (Verdict::Moved(Move::later(facts.attempt, now + delay)), TaskEnd::Snoozed, None);
-            }
-            Ok(Outcome::Discard(reason)) => {
-                tracing::info!(task_id = %facts.id, task = facts.task, reason, "discarded");
-                return (Verdict::Discarded, TaskEnd::Discarded, None);
-            }
-            Ok(Outcome::Reject(reason)) => Error::reject(reason),
-            Err(error) => error,
-        };
-        let label = error.label();
-        let max_attempts = facts.max_attempts.unwrap_or(kind.policy.retry.max_attempts);
-        let backoff = facts.backoff.unwrap_or(kind.policy.retry.backoff);
-        let dead =
-            |reason| (Verdict::Moved(Move::dead(reason, label, error.message.clone())), TaskEnd::Dead, Some(label));
-        let delay = match error.kind {
-            ErrorKind::Stopped => return (Verdict::GivenBack, TaskEnd::GivenBack, None),
-            ErrorKind::Reject => return dead(DeadReason::Rejected),
-            ErrorKind::Undecodable => return dead(DeadReason::Undecodable),
-            ErrorKind::TimedOut if facts.attempt >= max_attempts => return dead(DeadReason::Timeout),
-            _ if facts.attempt >= max_attempts => return dead(DeadReason::Exhausted),
-            ErrorKind::RetryAfter(delay) => delay,
-            ErrorKind::Retry | ErrorKind::TimedOut | ErrorKind::Panicked => backoff.delay_after(facts.attempt),
-        };
-        let retried = Move::again(facts.attempt + 1, now + delay, label, error.message);
-        (Verdict::Moved(retried), TaskEnd::Retried, Some(label))
+        _ => std::future::pending().await,
     }
 }
 
-/// How long the task has waited since it was published, as far as its publisher's clock can tell.
-fn waited(published_seconds: Option<u64>, now: UnixMillis) -> Option<Duration> {
-    let published = i64::try_from(published_seconds?).ok()?.checked_mul(1000)?;
-    Some(now.since(UnixMillis(published)))
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+/// The failure that a panic is.
+pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Error {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("the handler panicked: {}", text.unwrap_or("it gave no text"))
+    let text = text.unwrap_or("it gave no text");
+    Error::of(ErrorKind::Panicked, format!("the handler panicked: {text}"))
 }

@@ -3,10 +3,13 @@
 //! | module | what is in it |
 //! |---|---|
 //! | [`builder`] | [`Worker`](builder::Worker): which tasks, from which queues, how many at once |
+//! | [`options`], [`policy`] | how it consumes from a queue, and what holds for a task |
 //! | [`handler`] | [`Job`](handler::Job), the arguments of one task, and what a handler may be |
 //! | [`context`] | [`Context`](context::Context), what a handler knows of the task that it runs |
 //! | [`outcome`] | [`Outcome`](outcome::Outcome) and [`Error`](outcome::Error), what a handler says in the end |
+//! | [`layer`] | what is done around every attempt |
 //! | [`run`] | [`RunningWorker`](run::RunningWorker): stop it, wait for it, ask how it is |
+//! | [`steering`] | steer it: what runs, call off, pause, more or fewer at once |
 //! | [`exec`] | tasks run as commands and HTTP calls |
 
 pub mod builder;
@@ -14,8 +17,17 @@ pub mod context;
 pub mod exec;
 mod exec_handler;
 mod execute;
+mod fate;
 pub mod handler;
 mod lane;
+pub mod layer;
+pub mod options;
 pub mod outcome;
+pub mod policy;
+mod pool;
 pub mod run;
 mod settle;
+mod slot;
+mod source;
+mod state;
+pub mod steering;

@@ -1,6 +1,6 @@
 //! What a handler says in the end.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
@@ -16,8 +16,10 @@ pub enum Outcome {
     Snooze(Duration),
     /// The task can never succeed: to the dead-letter queue as `rejected`, with this reason.
     Reject(String),
-    /// The task is of no use any more: away with it. The reason is logged.
+    /// The task is of no use any more: away with it, and nobody is told. The reason is logged.
     Discard(String),
+    /// The task was called off: away with it, and whoever waits for its result is told so, with this reason.
+    Cancel(String),
 }
 
 impl Outcome {
@@ -38,6 +40,17 @@ impl From<()> for Outcome {
     }
 }
 
+/// A typed result: a handler that returns `Result<Reply<Thumbnail>, Error>` says in its signature what whoever asked
+/// will get, as JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply<T>(pub T);
+
+impl<T: Serialize> From<Reply<T>> for Outcome {
+    fn from(Reply(result): Reply<T>) -> Self {
+        Self::result(&result).unwrap_or_else(|error| Self::Reject(error.message))
+    }
+}
+
 /// Why an attempt failed.
 ///
 /// Any error type becomes one with `?`, and is tried again as the retry policy says. [`Error::reject`] is for
@@ -46,7 +59,12 @@ impl From<()> for Outcome {
 pub struct Error {
     pub(crate) kind: ErrorKind,
     pub(crate) message: String,
+    /// What it was made from.
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
+
+/// How an attempt ended: what a handler returns, and what passes through the layers around it.
+pub type Ended = Result<Outcome, Error>;
 
 /// What follows from a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +81,8 @@ pub(crate) enum ErrorKind {
     TimedOut,
     /// The handler panicked; try again as the policy says.
     Panicked,
+    /// It was called off while it ran.
+    Cancelled,
     /// The worker is being stopped: back to the queue, without counting the attempt.
     Stopped,
 }
@@ -70,37 +90,67 @@ pub(crate) enum ErrorKind {
 impl Error {
     /// A failure that may pass: try again as the policy says.
     pub fn retry(message: impl fmt::Display) -> Self {
-        Self { kind: ErrorKind::Retry, message: message.to_string() }
+        Self::of(ErrorKind::Retry, message)
     }
 
     /// A failure that may pass: try again after `delay`, if attempts are left.
     pub fn retry_after(delay: Duration, message: impl fmt::Display) -> Self {
-        Self { kind: ErrorKind::RetryAfter(delay), message: message.to_string() }
+        Self::of(ErrorKind::RetryAfter(delay), message)
     }
 
     /// A failure that comes back however often one tries: to the dead-letter queue as `rejected`.
     pub fn reject(message: impl fmt::Display) -> Self {
-        Self { kind: ErrorKind::Reject, message: message.to_string() }
+        Self::of(ErrorKind::Reject, message)
     }
 
     pub(crate) fn of(kind: ErrorKind, message: impl fmt::Display) -> Self {
-        Self { kind, message: message.to_string() }
+        Self { kind, message: message.to_string(), source: None }
     }
 
-    /// The value for the header `leveret-error-kind`.
-    pub(crate) fn label(&self) -> &'static str {
+    /// The error that `?` made it from, if it is of this type: for a layer that tells errors apart.
+    pub fn downcast_ref<E: std::error::Error + 'static>(&self) -> Option<&E> {
+        self.source.as_deref()?.downcast_ref()
+    }
+
+    /// Whether trying again may help.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.kind, ErrorKind::Retry | ErrorKind::RetryAfter(_) | ErrorKind::TimedOut | ErrorKind::Panicked)
+    }
+
+    /// Whether the attempt went wrong, as opposed to being called off or given back.
+    pub(crate) fn is_failure(&self) -> bool {
+        !matches!(self.kind, ErrorKind::Cancelled | ErrorKind::Stopped)
+    }
+
+    /// The same failure, not to be tried again.
+    #[must_use]
+    pub fn rejected(mut self) -> Self {
+        self.kind = ErrorKind::Reject;
+        self
+    }
+
+    /// The same failure, to be tried again as the policy says or, if given, after this time.
+    #[must_use]
+    pub fn retried(mut self, after: Option<Duration>) -> Self {
+        self.kind = after.map_or(ErrorKind::Retry, ErrorKind::RetryAfter);
+        self
+    }
+
+    /// The value for the header `leveret-error-kind`: `error`, `timeout`, `panic` and so on.
+    pub fn label(&self) -> &'static str {
         match self.kind {
             ErrorKind::Retry | ErrorKind::RetryAfter(_) => "error",
             ErrorKind::Reject => "rejected",
             ErrorKind::Undecodable => "arguments",
             ErrorKind::TimedOut => "timeout",
             ErrorKind::Panicked => "panic",
+            ErrorKind::Cancelled => "cancelled",
             ErrorKind::Stopped => "stopped",
         }
     }
 }
 
-impl<E: std::error::Error> From<E> for Error {
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Error {
     fn from(error: E) -> Self {
         let mut message = error.to_string();
         let mut source = error.source();
@@ -112,7 +162,7 @@ impl<E: std::error::Error> From<E> for Error {
             }
             source = cause.source();
         }
-        Self::retry(message)
+        Self { source: Some(Arc::new(error)), ..Self::retry(message) }
     }
 }
 
@@ -143,5 +193,6 @@ mod tests {
         let failed = || -> Result<(), Error> { Err(SendFailed(cause()))? };
         assert_eq!(failed().unwrap_err().to_string(), "cannot send the mail: connection refused");
         assert_eq!(Error::from(cause()).to_string(), "connection refused");
+        assert!(failed().unwrap_err().downcast_ref::<SendFailed>().is_some());
     }
 }

@@ -4,19 +4,23 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use leveret_common::{
-    link::{Attachment, ChannelPool, ConnectError, Consumer, ConsumerSettings, Link, LinkState, Publisher, Role},
+    link::{Attachment, ChannelPool, ConnectError, ConsumerSettings, Link, LinkState, Publisher, Role, Share},
     metrics::{Instruments, UNKNOWN_TASK},
-    topology::{InvalidName, TopologyError, declare},
+    topology::{InvalidName, Topology, TopologyError, declare},
     wire::TooLong,
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
-    builder::Worker,
+    builder::{PoolPlan, QueuePlan, Worker},
     context::Surroundings,
-    lane::{Lane, RunningLane},
+    handler::Kind,
+    lane::Lane,
+    pool::Pool,
+    source::Source,
+    steering::Steering,
 };
 
 /// A worker that consumes and runs tasks until it is stopped. Dropping the handle stops it gracefully in the
@@ -53,11 +57,11 @@ impl Stopper {
 pub struct Health {
     consume: Link,
     publish: Link,
-    attached: Vec<(String, watch::Receiver<Attachment>)>,
+    pools: Arc<Vec<Arc<Pool>>>,
 }
 
 impl Health {
-    /// Whether the broker delivers from every queue and takes what is published.
+    /// Whether the broker delivers from every queue that is not paused, and takes what is published.
     ///
     /// # Errors
     /// What is missing, for people.
@@ -73,8 +77,9 @@ impl Health {
                 LinkState::Down(None) => return Err(format!("the {role} connection is not up yet")),
             }
         }
-        for (queue, attached) in &self.attached {
-            match &*attached.borrow() {
+        for source in self.sources().iter().filter(|source| source.paused().is_none()) {
+            let queue = source.queue();
+            match source.attachment() {
                 Attachment::Attached => {}
                 Attachment::Detached(Some(why)) | Attachment::Forbidden(why) => {
                     return Err(format!("not subscribed to queue {queue:?}: {why}"));
@@ -83,6 +88,10 @@ impl Health {
             }
         }
         Ok(())
+    }
+
+    fn sources(&self) -> Vec<Arc<Source>> {
+        self.pools.iter().flat_map(|pool| pool.sources()).collect()
     }
 }
 
@@ -112,50 +121,15 @@ impl RunningWorker {
 
         let stopper = Stopper { graceful: CancellationToken::new(), now: CancellationToken::new() };
         let publisher = Publisher::new(publish.clone());
-        let mut lanes = Vec::new();
-        let instruments = Instruments::global();
-        for (queue, options) in &worker.queues {
-            let prefetch = options.effective_prefetch();
-            let own = leveret_common::topology::Topology::new(&worker.settings.namespace)?
-                .queue(queue.clone(), options.settings.clone());
-            let settings = ConsumerSettings {
-                queue: queue.to_string(),
-                prefetch,
-                tag: worker.settings.name.clone(),
-                topology: Some((pool.clone(), Arc::new(own))),
-            };
-            let (consumer, deliveries) = Consumer::start(consume.clone(), settings)?;
-            let metrics = |task: &str| instruments.task(queue.as_str(), task);
-            instruments.queue(queue.as_str()).set_concurrency(options.concurrency);
-            let lane = Arc::new(Lane {
-                queue: queue.clone(),
-                tiers: options.settings.tiers.clone(),
-                kinds: worker.kinds.iter().map(|(name, kind)| (name.clone(), (kind.clone(), metrics(name)))).collect(),
-                unreadable: metrics(UNKNOWN_TASK),
-                publisher: publisher.clone(),
-                names: topology.names().clone(),
-                limits: worker.settings.limits(),
-                surroundings: Arc::new(Surroundings {
-                    queue: queue.to_string(),
-                    worker: worker.settings.name.clone(),
-                    clock: worker.clock.clone(),
-                    stopping: CancellationToken::new(),
-                }),
-            });
-            let runners = lane.start(options.concurrency, &deliveries);
-            info!(queue = queue.as_str(), concurrency = options.concurrency, prefetch, "working");
-            lanes.push(RunningLane { lane, consumer, deliveries, runners });
-        }
-        let health = Health {
-            consume: consume.clone(),
-            publish: publish.clone(),
-            attached: lanes.iter().map(|lane| (lane.lane.queue.to_string(), lane.consumer.attached())).collect(),
-        };
+        let start =
+            Start { worker: &worker, consume: &consume, declaring: &pool, topology: &topology, publisher: &publisher };
+        let pools: Arc<Vec<_>> = Arc::new(worker.pools.iter().map(|plan| start.pool(plan)).collect::<Result<_, _>>()?);
+        let health = Health { consume: consume.clone(), publish: publish.clone(), pools: pools.clone() };
         let forbidden = forbidden(&health).await;
         if forbidden.is_some() {
             stopper.stop_now();
         }
-        let task = tokio::spawn(run(lanes, stopper.clone(), worker.grace, publisher, consume, publish));
+        let task = tokio::spawn(run(pools, stopper.clone(), worker.grace, publisher, consume, publish));
         if let Some(error) = forbidden {
             let _ = task.await;
             return Err(error);
@@ -166,6 +140,11 @@ impl RunningWorker {
     /// A handle that stops it from elsewhere.
     pub fn stopper(&self) -> Stopper {
         self.stopper.clone()
+    }
+
+    /// A handle that steers it while it runs.
+    pub fn steering(&self) -> Steering {
+        Steering::new(self.health.pools.clone())
     }
 
     /// A handle that tells how it is.
@@ -179,8 +158,8 @@ impl RunningWorker {
     /// # Errors
     /// [`StartError::Connect`] when the worker was stopped before.
     pub async fn attached(&self) -> Result<(), StartError> {
-        for (_, attached) in &self.health.attached {
-            let mut attached = attached.clone();
+        for source in self.health.sources().iter().filter(|source| source.paused().is_none()) {
+            let mut attached = source.follow_attachment();
             let is_attached = |attached: &Attachment| *attached == Attachment::Attached;
             attached.wait_for(is_attached).await.map_err(|_| ConnectError::Closed)?;
         }
@@ -221,18 +200,78 @@ impl Drop for RunningWorker {
 /// Waits for the first answer to each subscription. An error says that the user may not consume; whatever else
 /// stands in the way may pass.
 async fn forbidden(health: &Health) -> Option<StartError> {
-    for (queue, attached) in &health.attached {
-        let mut attached = attached.clone();
+    for source in health.sources().iter().filter(|source| source.paused().is_none()) {
+        let mut attached = source.follow_attachment();
         let answered = attached.wait_for(|attached| *attached != Attachment::Detached(None)).await;
         if let Ok(Attachment::Forbidden(reason)) = answered.as_deref() {
-            return Some(StartError::Forbidden { queue: queue.clone(), reason: reason.clone() });
+            return Some(StartError::Forbidden { queue: source.queue().to_owned(), reason: reason.clone() });
         }
     }
     None
 }
 
+/// What the pools of a worker are started from.
+struct Start<'a> {
+    worker: &'a Worker,
+    consume: &'a Link,
+    declaring: &'a ChannelPool,
+    topology: &'a Topology,
+    publisher: &'a Publisher,
+}
+
+impl Start<'_> {
+    fn pool(&self, plan: &PoolPlan) -> Result<Arc<Pool>, StartError> {
+        let pool = Pool::new(plan.concurrency);
+        for queue in &plan.queues {
+            let lane = self.lane(queue);
+            let settings = self.consumer(queue)?;
+            let share = Share { weight: queue.weight, ..Share::default() };
+            info!(queue = lane.queue(), concurrency = plan.concurrency, prefetch = settings.prefetch, "working");
+            pool.add(share, |inlet| Source::start(lane, self.consume.clone(), settings, inlet, None))?;
+        }
+        pool.run();
+        Ok(pool)
+    }
+
+    fn consumer(&self, queue: &QueuePlan) -> Result<ConsumerSettings, InvalidName> {
+        let own = Topology::new(&self.worker.settings.namespace)?;
+        let own = own.queue(queue.name.clone(), queue.options.settings.clone());
+        Ok(ConsumerSettings {
+            queue: queue.name.to_string(),
+            prefetch: queue.options.effective_prefetch(),
+            tag: self.worker.settings.name.clone(),
+            topology: Some((self.declaring.clone(), Arc::new(own))),
+        })
+    }
+
+    fn lane(&self, queue: &QueuePlan) -> Arc<Lane> {
+        let worker = self.worker;
+        let instruments = Instruments::global();
+        instruments.queue(queue.name.as_str()).set_concurrency(queue.options.concurrency);
+        let metrics = |task: &str| instruments.task(queue.name.as_str(), task);
+        let kind =
+            |(name, kind): (&String, &Arc<_>)| (name.clone(), Arc::new(Kind::new(Arc::clone(kind), metrics(name))));
+        Arc::new(Lane {
+            queue: queue.name.clone(),
+            tiers: queue.options.settings.tiers.clone(),
+            kinds: worker.kinds.iter().map(kind).collect(),
+            unreadable: metrics(UNKNOWN_TASK),
+            publisher: self.publisher.clone(),
+            names: self.topology.names().clone(),
+            limits: worker.settings.limits(),
+            surroundings: Arc::new(Surroundings {
+                queue: queue.name.to_string(),
+                worker: worker.settings.name.clone(),
+                instance: worker.instance.clone(),
+                clock: worker.clock.clone(),
+                state: worker.state.clone(),
+            }),
+        })
+    }
+}
+
 async fn run(
-    lanes: Vec<RunningLane>,
+    pools: Arc<Vec<Arc<Pool>>>,
     stopper: Stopper,
     grace: Duration,
     publisher: Publisher,
@@ -246,7 +285,7 @@ async fn run(
         tokio::time::sleep(grace).await;
         now.cancel();
     });
-    join_all(lanes.into_iter().map(|lane| lane.stop(stopper.now.clone()))).await;
+    join_all(pools.iter().map(|pool| pool.stop(stopper.now.clone()))).await;
     over.abort();
     publisher.close().await;
     futures_util::future::join(consume.close(), publish.close()).await;

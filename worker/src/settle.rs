@@ -1,15 +1,22 @@
 //! Settling: what must be stored for an outcome is stored and confirmed first, and only then is the delivery
 //! acknowledged. Whatever fails on the way, the broker still has the task.
 
+use futures_util::future::join_all;
 use leveret_common::{
     clock::UnixMillis,
     link::{Delivery, PublishError},
+    message::{InvalidMessage, Message},
     wire::{self, DeadReason, Envelope, Failure, Outgoing, Reply, ReplyStatus, TooLong},
 };
 use serde_json::json;
 use tracing::{debug, error, info, warn};
 
-use crate::lane::Lane;
+use crate::{
+    context::Context,
+    fate::Fate,
+    lane::Lane,
+    outcome::{Ended, Error, Outcome},
+};
 
 /// How a delivery is to be settled.
 pub(crate) enum Verdict {
@@ -17,6 +24,8 @@ pub(crate) enum Verdict {
     Done(Option<serde_json::Value>),
     /// It is done with, and nobody hears of it.
     Discarded,
+    /// It was called off, for this reason; whoever asked for a result is told.
+    Cancelled(String),
     /// It is to be moved elsewhere first.
     Moved(Move),
     /// It was not run to its end: back to its queue.
@@ -49,6 +58,67 @@ impl Move {
 }
 
 impl Lane {
+    /// Settles an attempt by how it ended. The tasks that are to follow it are published first.
+    pub(crate) async fn conclude(&self, delivery: Delivery, context: &Context, ended: Ended) {
+        let mut ended = ended;
+        if !delivery.is_stale() && context.fate(&ended) == Fate::Done {
+            match self.publish_follow_ups(context.take_follow_ups()).await {
+                Ok(()) => {}
+                Err(error @ (PublishError::Refused | PublishError::Unconfirmed { .. } | PublishError::Closed)) => {
+                    warn!(task_id = %context.id(), task = context.task(), "a task that is to follow is not stored, this one goes back to its queue: {error}");
+                    return delivery.requeue();
+                }
+                Err(error) => {
+                    ended = Err(Error::retry(format!("a task that is to follow cannot be published: {error}")))
+                }
+            }
+        }
+        let verdict = self.verdict(context, ended);
+        self.settle(delivery, context.envelope(), verdict).await;
+    }
+
+    fn verdict(&self, context: &Context, ended: Ended) -> Verdict {
+        let (now, attempt) = (self.surroundings.clock.now(), context.attempt());
+        let fate = context.fate(&ended);
+        let label = ended.as_ref().err().map_or("rejected", Error::label);
+        let text = match &ended {
+            Ok(Outcome::Reject(reason) | Outcome::Cancel(reason) | Outcome::Discard(reason)) => reason.clone(),
+            Ok(_) => String::new(),
+            Err(error) => error.message.clone(),
+        };
+        match fate {
+            Fate::Done => Verdict::Done(match ended {
+                Ok(Outcome::Result(result)) => Some(result),
+                _ => None,
+            }),
+            Fate::Snoozed(delay) => Verdict::Moved(Move::later(attempt, now + delay)),
+            Fate::Discarded => {
+                info!(task_id = %context.id(), task = context.task(), reason = text, "discarded");
+                Verdict::Discarded
+            }
+            Fate::Cancelled => Verdict::Cancelled(text),
+            Fate::Retried(after) => {
+                let backoff = context.facts().backoff.unwrap_or(context.kind().policy.retry.backoff);
+                let delay = after.unwrap_or_else(|| backoff.delay_after(attempt));
+                Verdict::Moved(Move::again(attempt.saturating_add(1), now + delay, label, text))
+            }
+            Fate::Dead(reason) => Verdict::Moved(Move::dead(reason, label, text)),
+            Fate::GivenBack => Verdict::GivenBack,
+        }
+    }
+
+    /// Publishes the tasks that follow, all on their way at once, and waits for the confirms.
+    async fn publish_follow_ups(&self, messages: Vec<Message>) -> Result<(), PublishError> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let publish = async |message: Message| {
+            InvalidMessage::check_size(&message, &self.limits)?;
+            self.publisher.publish(message.into_outgoing(&self.names, &self.surroundings.clock)?).await
+        };
+        join_all(messages.into_iter().map(publish)).await.into_iter().collect()
+    }
+
     /// Does what the verdict asks for, in the order that loses nothing.
     pub(crate) async fn settle(&self, delivery: Delivery, envelope: &Envelope, verdict: Verdict) {
         if delivery.is_stale() {
@@ -64,6 +134,13 @@ impl Lane {
                 if answered { delivery.ack() } else { delivery.requeue() }
             }
             Verdict::Discarded => delivery.ack(),
+            Verdict::Cancelled(reason) => {
+                let facts = &envelope.facts;
+                info!(task_id = %facts.id, task = facts.task, reason, "called off");
+                let told =
+                    self.reply(envelope, ReplyStatus::Cancelled, json!({ "reason": "cancelled", "error": reason }));
+                if told.await { delivery.ack() } else { delivery.requeue() }
+            }
             Verdict::GivenBack => delivery.give_back(),
             Verdict::Moved(Move::Later { attempt, at, failure }) => {
                 self.retry(delivery, envelope, attempt, at, failure).await;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use leveret::{
     Backoff, QueueName, RetryPolicy, TaskPolicy,
     common::duration,
-    worker::builder::{DEFAULT_CONCURRENCY, DEFAULT_GRACE},
+    worker::{builder::DEFAULT_GRACE, options::DEFAULT_CONCURRENCY},
 };
 use serde::{Deserialize, Serialize};
 

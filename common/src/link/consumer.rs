@@ -170,6 +170,11 @@ impl Consumer {
         self.stop.cancel();
     }
 
+    /// Whether it was stopped, and all that it delivered has been settled.
+    pub fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
     /// Waits until what was taken has been settled and the broker told, at most `patience`; then closes the
     /// channel, upon which the broker gives out again what is left.
     pub async fn finish(self, patience: Duration) {

@@ -72,15 +72,8 @@ impl<T> Clone for Handover<T> {
 impl<T> Handover<T> {
     /// For so many runners on a runtime with so many threads.
     pub fn new(threads: usize, runners: usize) -> Self {
-        let state = State {
-            items: Turns::new(),
-            awake: 0,
-            looking: 0,
-            asleep: 0,
-            runners: 0,
-            wanted: runners,
-            closed: false,
-        };
+        let state =
+            State { items: Turns::new(), awake: 0, looking: 0, asleep: 0, runners: 0, wanted: runners, closed: false };
         Self(Arc::new(Shared { state: Mutex::new(state), wake: Notify::new(), threads: threads.max(1) }))
     }
 
@@ -192,8 +185,9 @@ impl<T> Drop for Looking<'_, T> {
 }
 
 impl<T> Runner<T> {
-    /// The next item; `None` once the handover is closed, or this runner is one too many.
-    pub async fn next(&mut self) -> Option<T> {
+    /// The next item and the number of its source, which counts them in the order of their making; `None` once the
+    /// handover is closed, or this runner is one too many.
+    pub async fn next(&mut self) -> Option<(usize, T)> {
         for _ in 0..LOOKS {
             {
                 let mut state = self.shared.state.lock();
@@ -202,8 +196,8 @@ impl<T> Runner<T> {
                     self.retired = true;
                     return None;
                 }
-                if let Some((_, item)) = state.items.take() {
-                    return Some(item);
+                if let Some(taken) = state.items.take() {
+                    return Some(taken);
                 }
                 state.looking += 1;
             }
@@ -223,8 +217,8 @@ impl<T> Runner<T> {
                     self.retired = true;
                     return None;
                 }
-                if let Some((_, item)) = state.items.take() {
-                    return Some(item);
+                if let Some(taken) = state.items.take() {
+                    return Some(taken);
                 }
                 state.awake = state.awake.saturating_sub(1);
                 state.asleep += 1;
@@ -302,7 +296,7 @@ mod tests {
             let (mut runner, work) = (handover.runner(), work.clone());
             runners.spawn(async move {
                 let mut done = 0;
-                while let Some(item) = runner.next().await {
+                while let Some((_, item)) = runner.next().await {
                     runner.run(work(item)).await;
                     done += 1;
                 }

@@ -49,7 +49,7 @@ impl Attempt<'_> {
         let _parent = self.parent(remote, inherited.as_ref()).attach();
         let span = tracing::error_span!(
             target: "leveret::task", "task", task_id, task, queue, attempt,
-            outcome = Empty, "error.type" = Empty, otel.status_code = Empty,
+            outcome = Empty, fields = Empty, "error.type" = Empty, otel.status_code = Empty,
             otel.name = %format_args!("process {task}"), otel.kind = "consumer",
             messaging.system = "rabbitmq", messaging.operation.name = "process", messaging.operation.type = "process",
             messaging.destination.name = queue, messaging.message.id = task_id,
@@ -81,6 +81,11 @@ pub struct AttemptSpan {
 }
 
 impl AttemptSpan {
+    /// The span itself.
+    pub fn span(&self) -> &Span {
+        &self.span
+    }
+
     /// Runs a future inside of the span: its log lines carry the task's id, its publishes the trace context.
     pub fn instrument<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
         let inside = future.instrument(self.span.clone());

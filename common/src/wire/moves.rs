@@ -170,6 +170,8 @@ pub enum ReplyStatus {
     Done,
     /// It is in a dead-letter queue; the body says why.
     Dead,
+    /// It was called off; the body says why.
+    Cancelled,
 }
 
 /// The answer to whoever asked for the result of a task.
@@ -192,6 +194,7 @@ pub fn reply(facts: &Facts, reply: Reply) -> Result<Option<Outgoing>, TooLong> {
     let status = match reply.status {
         ReplyStatus::Done => "done",
         ReplyStatus::Dead => "dead",
+        ReplyStatus::Cancelled => "cancelled",
     };
     let mut headers = Headers::default();
     headers.set(header::STATUS, status);

@@ -1,0 +1,139 @@
+//! Runners that share the work of one or more queues.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use futures_util::future::join_all;
+use leveret_common::link::{Delivery, Handover, Inlet, Runner, Share};
+use parking_lot::{Mutex, RwLock};
+use tokio::{runtime::Handle, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{
+    context::{Cancelled, Context},
+    slot::Slot,
+    source::Source,
+};
+
+/// As many runners as tasks may run at once, and the queues that they serve.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    handover: Handover<Delivery>,
+    /// In the order of their inlets.
+    sources: RwLock<Vec<Arc<Source>>>,
+    runners: Mutex<Runners>,
+    concurrency: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Runners {
+    tasks: JoinSet<()>,
+    slots: Vec<Arc<Slot>>,
+    stopped: bool,
+}
+
+impl Pool {
+    /// A pool without queues. Its runners are started by [`run`](Self::run).
+    pub(crate) fn new(concurrency: usize) -> Arc<Self> {
+        let threads = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
+        Arc::new(Self {
+            handover: Handover::new(threads, concurrency),
+            sources: RwLock::default(),
+            runners: Mutex::default(),
+            concurrency: AtomicUsize::new(concurrency),
+        })
+    }
+
+    /// Adds a queue, which `start` begins to consume from.
+    pub(crate) fn add<E>(
+        &self,
+        share: Share,
+        start: impl FnOnce(Inlet<Delivery>) -> Result<Source, E>,
+    ) -> Result<Arc<Source>, E> {
+        // Held throughout, so that the numbers of inlets and sources agree.
+        let mut sources = self.sources.write();
+        let source = Arc::new(start(self.handover.inlet(share))?);
+        sources.push(source.clone());
+        Ok(source)
+    }
+
+    /// The queues.
+    pub(crate) fn sources(&self) -> Vec<Arc<Source>> {
+        self.sources.read().clone()
+    }
+
+    /// How many tasks may run at once.
+    pub(crate) fn concurrency(&self) -> usize {
+        self.concurrency.load(Ordering::Relaxed)
+    }
+
+    /// Starts the runners.
+    pub(crate) fn run(self: &Arc<Self>) {
+        self.resize(self.concurrency());
+    }
+
+    /// Sets how many tasks may run at once. Of those that run, none is disturbed.
+    pub(crate) fn resize(self: &Arc<Self>, concurrency: usize) {
+        let mut runners = self.runners.lock();
+        if runners.stopped {
+            return;
+        }
+        self.concurrency.store(concurrency, Ordering::Relaxed);
+        let missing = self.handover.resize(concurrency);
+        // Those that ended meanwhile are forgotten: a slot is kept by its runner and by this list.
+        while runners.tasks.try_join_next().is_some() {}
+        runners.slots.retain(|slot| Arc::strong_count(slot) > 1);
+        for _ in 0..missing {
+            let slot = Arc::new(Slot::default());
+            runners.slots.push(slot.clone());
+            runners.tasks.spawn(serve(self.clone(), self.handover.runner(), slot));
+        }
+    }
+
+    /// What runs now.
+    pub(crate) fn running(&self) -> Vec<Context> {
+        self.runners.lock().slots.iter().filter_map(|slot| slot.task()).collect()
+    }
+
+    /// Begins no more tasks, lets those that run come to their end until `now` is cancelled, gives back the rest.
+    pub(crate) async fn stop(&self, now: CancellationToken) {
+        let sources = self.sources();
+        sources.iter().for_each(|source| source.stop());
+        self.handover.close().into_iter().for_each(Delivery::give_back);
+        let mut tasks = {
+            let mut runners = self.runners.lock();
+            runners.stopped = true;
+            std::mem::take(&mut runners.tasks)
+        };
+        let finished = tokio::select! {
+            () = now.cancelled() => false,
+            () = async { while tasks.join_next().await.is_some() {} } => true,
+        };
+        if !finished {
+            let running = self.running();
+            info!(still = running.len(), "stopping now: what still runs goes back to its queue");
+            running.iter().for_each(|task| task.cancel(Cancelled::Stopping));
+            // Aborted at their next await, they drop their deliveries, which go back.
+            tasks.shutdown().await;
+        }
+        join_all(sources.iter().map(|source| source.finish())).await;
+    }
+}
+
+/// A runner: takes deliveries until there can be no more, or it is one too many.
+async fn serve(pool: Arc<Pool>, mut runner: Runner<Delivery>, slot: Arc<Slot>) {
+    // Its own list, so that a task costs no lock that others want.
+    let mut sources = Vec::new();
+    while let Some((number, delivery)) = runner.next().await {
+        if number >= sources.len() {
+            sources = pool.sources();
+        }
+        // A source is in the list before its consumer can deliver anything.
+        let Some(source) = sources.get(number) else { continue };
+        runner.run(source.lane.process(delivery, &slot)).await;
+        source.inlet.finished();
+    }
+}
