@@ -36,6 +36,11 @@ pub struct BrokerSettings {
     /// How long a publish may wait for the broker's confirm, reconnects included. Default 30 s.
     #[serde(with = "duration")]
     pub publish_timeout: Duration,
+    /// How long the broker leaves a delivery unacknowledged (`consumer_timeout` in its configuration): it cannot be
+    /// asked. A worker refuses tasks that may run for longer, unless they are `long`. Default 30 min, as RabbitMQ is
+    /// shipped.
+    #[serde(with = "duration")]
+    pub consumer_timeout: Duration,
     /// How many publishes may be on their way without a confirm. Default 1024.
     pub publish_window: usize,
     /// Largest body that is published or run, in bytes on the wire. Default 16 MiB, the most that RabbitMQ 4
@@ -72,6 +77,7 @@ impl Default for BrokerSettings {
             timeout: Duration::from_secs(10),
             reconnect_max: Duration::from_secs(10),
             publish_timeout: Duration::from_secs(30),
+            consumer_timeout: Duration::from_secs(1_800),
             publish_window: 1024,
             max_body: limits.wire,
             max_inflated_body: limits.inflated,
@@ -132,6 +138,12 @@ impl BrokerSettings {
             if length.is_zero() || length > Duration::from_secs(86_400) {
                 return wrong(key, "choose more than zero and at most 1day");
             }
+        }
+        if self.consumer_timeout < Duration::from_secs(1) {
+            return wrong(
+                "broker.consumer_timeout",
+                "write what the broker's configuration says; RabbitMQ ships with 30m",
+            );
         }
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             return wrong("broker.tls", "a client certificate needs both `certificate` and `key`");

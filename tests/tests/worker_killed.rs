@@ -1,65 +1,17 @@
 //! A worker process that is killed loses nothing, and attempts are counted by failures alone.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers too")]
-
-use std::{collections::BTreeSet, process::Stdio};
+use std::collections::BTreeSet;
 
 use leveret_testkit::{Depth, eventually, eventually_eq};
-use leveret_tests::{PATIENCE, Place, probe, quick, start, within};
-use serde_json::Value;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
-};
+use leveret_tests::{PATIENCE, Place, probe, quick, start, victim::Victim, within};
 
-/// A worker in a process of its own; see `tests/src/bin/victim.rs`.
-struct Victim {
-    process: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Victim {
-    /// It may have begun tasks already; only of a queue without any can one wait until it is [`attached`](Self::attached).
-    fn start(place: &Place, concurrency: usize, delivery_limit: u32) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_victim"))
-            .args([place.vhost.url(), &concurrency.to_string(), &delivery_limit.to_string()])
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        Self { process, lines }
-    }
-
-    async fn attached(mut self) -> Self {
-        assert!(self.line().await.is_null());
-        self
-    }
-
-    async fn line(&mut self) -> Value {
-        let line = within("the worker process says something", self.lines.next_line()).await.unwrap();
-        serde_json::from_str(&line.unwrap()).unwrap()
-    }
-
-    /// The next attempt: the task's id, the number of the attempt, and whether it was given out before.
-    async fn run(&mut self) -> (String, u32, bool) {
-        let mut line = self.line().await;
-        if line.is_null() {
-            line = self.line().await;
-        }
-        serde_json::from_value(line).unwrap()
-    }
-
-    /// SIGKILL: no handler, no goodbye.
-    async fn kill(mut self) {
-        self.process.kill().await.unwrap();
-    }
-}
+/// The program of a [`Victim`].
+const VICTIM: &str = env!("CARGO_BIN_EXE_victim");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_worker_had_begun_is_run_by_another() {
     let place = Place::new().await;
-    let mut victim = Victim::start(&place, 4, 100).attached().await;
+    let mut victim = Victim::start(VICTIM, &place, 4, 100).attached().await;
     let client = place.client().await;
     let published = client.publish_many((0..8).map(|_| probe("hang"))).await;
     let published: BTreeSet<_> = published.into_iter().map(|id| id.unwrap().to_string()).collect();
@@ -85,7 +37,7 @@ async fn what_a_killed_worker_had_begun_is_run_by_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_killed_worker_had_finished_is_not_run_again() {
     let place = Place::new().await;
-    let mut victim = Victim::start(&place, 3, 100).attached().await;
+    let mut victim = Victim::start(VICTIM, &place, 3, 100).attached().await;
     let client = place.client().await;
     // The first of them hangs, so that no acknowledgement can cover them all.
     let hanging = client.publish_message(probe("hang")).await.unwrap();
@@ -120,10 +72,10 @@ async fn a_failure_raises_the_attempt_and_a_kill_does_not() {
     run.fail("first");
     worker.wait().await;
 
-    let mut victim = Victim::start(&place, 1, 100);
+    let mut victim = Victim::start(VICTIM, &place, 1, 100);
     assert_eq!(victim.run().await, (id.clone(), 2, false), "a failure raises the attempt");
     victim.kill().await;
-    let mut victim = Victim::start(&place, 1, 100);
+    let mut victim = Victim::start(VICTIM, &place, 1, 100);
     assert_eq!(victim.run().await, (id.clone(), 2, true), "a kill does not");
     victim.kill().await;
 
@@ -151,7 +103,7 @@ async fn a_task_that_kills_every_worker_ends_in_the_dead_letter_queue() {
     let mut killed = 0;
     while place.vhost.ready("default.dead").await == 0 {
         assert!(killed < 5, "given out {killed} times with a limit of 1");
-        let mut victim = Victim::start(&place, 1, 1);
+        let mut victim = Victim::start(VICTIM, &place, 1, 1);
         assert_eq!(victim.run().await, (id.clone(), 1, killed > 0));
         victim.kill().await;
         killed += 1;

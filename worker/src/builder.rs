@@ -11,6 +11,7 @@ use bytes::Bytes;
 use leveret_common::{
     clock::Clock,
     config::{BrokerSettings, InvalidSetting},
+    duration,
     retry::RetryPolicy,
     task::Task,
     topology::{InvalidName, QueueName, Topology},
@@ -315,8 +316,9 @@ impl WorkerBuilder {
                 self = self.queue(&name, DEFAULT_CONCURRENCY);
             }
         }
-        let pools = plan(std::mem::take(&mut self.pools))?;
+        let mut pools = plan(std::mem::take(&mut self.pools))?;
         let kinds = self.kinds()?;
+        fit_consumer_timeout(&mut pools, &kinds, self.settings.consumer_timeout)?;
         Ok(Worker {
             settings: Arc::new(self.settings),
             instance: Uuid::now_v7().to_string(),
@@ -373,6 +375,35 @@ fn overridden(mut policy: TaskPolicy, timeout: Option<Duration>, retries: Option
         policy.retry = RetryPolicy { max_attempts: retries.saturating_add(1), ..policy.retry };
     }
     policy
+}
+
+/// Refuses tasks that may be unacknowledged for longer than the broker allows: it would give them to another worker
+/// while they run. What is fetched ahead waits for what runs before it, and the broker's clock is running meanwhile: so
+/// no more is fetched than can run at once where that would take too long.
+fn fit_consumer_timeout(
+    pools: &mut [PoolPlan],
+    kinds: &HashMap<String, Arc<Registered>>,
+    limit: Duration,
+) -> Result<(), BuildError> {
+    let short = kinds.iter().filter(|(_, kind)| !kind.policy.long);
+    let Some((task, kind)) = short.max_by_key(|(_, kind)| kind.policy.timeout) else { return Ok(()) };
+    let timeout = kind.policy.timeout;
+    for QueuePlan { name, options, .. } in pools.iter_mut().flat_map(|pool| &mut pool.queues) {
+        let turns = |options: &QueueOptions| {
+            let turns = usize::from(options.effective_prefetch()).div_ceil(options.concurrency);
+            u32::try_from(turns).unwrap_or(u32::MAX)
+        };
+        if options.prefetch.is_none() && timeout.saturating_mul(turns(options)) >= limit {
+            options.prefetch = u16::try_from(options.concurrency).ok();
+        }
+        let turns = turns(options);
+        if timeout.saturating_mul(turns) >= limit {
+            let (task, queue) = (task.clone(), name.to_string());
+            let (timeout, limit) = (duration::format(timeout), duration::format(limit));
+            return Err(BuildError::TooLong { task, timeout, queue, turns, limit });
+        }
+    }
+    Ok(())
 }
 
 /// Checks the pools.
@@ -435,6 +466,24 @@ pub enum BuildError {
     NoHandler {
         /// The task.
         task: String,
+    },
+    /// A task may run for longer than the broker leaves a delivery unacknowledged.
+    #[error(
+        "task {task:?} may run for {timeout} ({turns} of them in a row on queue {queue:?}), and RabbitMQ takes back what \
+         is not acknowledged within {limit}, to give it to another worker: mark the task `long`, or raise \
+         consumer_timeout in RabbitMQ's configuration and in [broker] alike"
+    )]
+    TooLong {
+        /// The task.
+        task: String,
+        /// Its timeout.
+        timeout: String,
+        /// The queue.
+        queue: String,
+        /// How many may have to run one after the other before the last is acknowledged.
+        turns: u32,
+        /// The broker's limit, as the settings have it.
+        limit: String,
     },
     /// A timeout of zero.
     #[error("task {task:?} has a timeout of zero, which leaves it no time to run")]

@@ -54,17 +54,23 @@ impl Lane {
             let later = Move::later(facts.attempt, at);
             return self.settle(delivery, &envelope, Verdict::Moved(later)).await;
         }
+        if let Some(leases) = self.leases.as_ref().filter(|_| kind.policy.long) {
+            if let Some(lease) = leases.take(delivery, &envelope).await {
+                let context = Context::new(envelope, kind.clone(), self.surroundings.clone());
+                let (ended, delivery) = lease.hold(context.envelope(), attempt(&context, slot)).await;
+                self.conclude(delivery, &context, ended).await;
+            }
+            return;
+        }
         let context = Context::new(envelope, kind.clone(), self.surroundings.clone());
-        let ended = {
-            let _running = slot.occupy(&context);
-            attempt(&context).await
-        };
+        let ended = attempt(&context, slot).await;
         self.conclude(delivery, &context, ended).await;
     }
 }
 
 /// Runs the handler within its layers. What panics, in either, has failed like any other.
-async fn attempt(context: &Context) -> Ended {
+async fn attempt(context: &Context, slot: &Slot) -> Ended {
+    let _running = slot.occupy(context);
     let running = AssertUnwindSafe(async { Next::outermost(context.kind()).run(context).await }).catch_unwind();
     tokio::select! {
         biased;

@@ -10,7 +10,7 @@ use leveret_common::{
     wire::Limits,
 };
 
-use crate::{context::Surroundings, handler::Kind};
+use crate::{context::Surroundings, handler::Kind, lease::Leases};
 
 /// One queue of a worker, as its tasks see it.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub(crate) struct Lane {
     pub(crate) names: Names,
     pub(crate) limits: Limits,
     pub(crate) surroundings: Arc<Surroundings>,
+    /// If there are long tasks.
+    pub(crate) leases: Option<Leases>,
 }
 
 impl Lane {

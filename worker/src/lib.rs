@@ -21,6 +21,7 @@ mod fate;
 pub mod handler;
 mod lane;
 pub mod layer;
+mod lease;
 pub mod options;
 pub mod outcome;
 pub mod policy;

@@ -14,6 +14,7 @@ use tracing::info;
 
 use crate::{
     context::{Cancelled, Context},
+    lease::Leases,
     slot::Slot,
     source::Source,
 };
@@ -120,6 +121,7 @@ impl Pool {
             tasks.shutdown().await;
         }
         join_all(sources.iter().map(|source| source.finish())).await;
+        join_all(sources.iter().filter_map(|source| source.lane.leases.as_ref()).map(Leases::finish)).await;
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     context::Surroundings,
     handler::Kind,
     lane::Lane,
+    lease::Leases,
     pool::Pool,
     source::Source,
     steering::Steering,
@@ -223,7 +224,7 @@ impl Start<'_> {
     fn pool(&self, plan: &PoolPlan) -> Result<Arc<Pool>, StartError> {
         let pool = Pool::new(plan.concurrency);
         for queue in &plan.queues {
-            let lane = self.lane(queue);
+            let lane = self.lane(queue)?;
             let settings = self.consumer(queue)?;
             let share = Share { weight: queue.weight, ..Share::default() };
             info!(queue = lane.queue(), concurrency = plan.concurrency, prefetch = settings.prefetch, "working");
@@ -244,14 +245,34 @@ impl Start<'_> {
         })
     }
 
-    fn lane(&self, queue: &QueuePlan) -> Arc<Lane> {
+    /// What holds the long tasks of a queue, if there are any.
+    fn leases(&self, queue: &QueuePlan) -> Result<Option<Leases>, StartError> {
+        if !self.worker.kinds.values().any(|kind| kind.policy.long) {
+            return Ok(None);
+        }
+        let settings = &self.worker.settings;
+        let own = Topology::new(&settings.namespace)?.lease(queue.name.clone(), &self.worker.instance);
+        let consumer = ConsumerSettings {
+            queue: queue.name.lease(&self.worker.instance),
+            prefetch: 1,
+            tag: settings.name.clone(),
+            topology: Some((self.declaring.clone(), Arc::new(own))),
+        };
+        // Twice within the timeout, for the broker looks for deliveries that are too old once a minute only.
+        let renewal = settings.consumer_timeout / 3;
+        let publisher = self.publisher.clone();
+        Ok(Some(Leases::start(self.consume.clone(), consumer, queue.name.clone(), publisher, renewal)?))
+    }
+
+    fn lane(&self, queue: &QueuePlan) -> Result<Arc<Lane>, StartError> {
         let worker = self.worker;
         let instruments = Instruments::global();
         instruments.queue(queue.name.as_str()).set_concurrency(queue.options.concurrency);
         let metrics = |task: &str| instruments.task(queue.name.as_str(), task);
         let kind =
             |(name, kind): (&String, &Arc<_>)| (name.clone(), Arc::new(Kind::new(Arc::clone(kind), metrics(name))));
-        Arc::new(Lane {
+        Ok(Arc::new(Lane {
+            leases: self.leases(queue)?,
             queue: queue.name.clone(),
             tiers: queue.options.settings.tiers.clone(),
             kinds: worker.kinds.iter().map(kind).collect(),
@@ -266,7 +287,7 @@ impl Start<'_> {
                 clock: worker.clock.clone(),
                 state: worker.state.clone(),
             }),
-        })
+        }))
     }
 }
 

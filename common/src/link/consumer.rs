@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use lapin::{
     BasicProperties, Channel,
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
-    types::{DeliveryTag, FieldTable, ShortString},
+    types::{AMQPValue, DeliveryTag, FieldTable, ShortString},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -67,6 +67,14 @@ impl Delivery {
     /// Whether its channel is gone: the broker gives the message out again, and a verdict changes nothing.
     pub fn is_stale(&self) -> bool {
         self.receipt.settler.is_gone()
+    }
+
+    /// A header as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        match self.properties.headers().as_ref()?.inner().get(name)? {
+            AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
+            _ => None,
+        }
     }
 
     /// It is done with.

@@ -20,7 +20,14 @@ use crate::{duration, retry::Tiers};
 pub struct Topology {
     names: Names,
     queues: BTreeMap<QueueName, QueueSettings>,
+    /// Queues that hold the long tasks of one worker: the work queue, and the worker's instance.
+    leases: Vec<(QueueName, String)>,
 }
+
+/// How long the message of a long task waits in a lease queue for its worker, before it returns to its work queue.
+const LEASE_TTL: Duration = Duration::from_secs(5);
+/// After how long without a worker a lease queue goes away. By then all that was in it has returned.
+const LEASE_QUEUE_EXPIRY: Duration = Duration::from_secs(1_800);
 
 /// The settings of one work queue: a `[queues.<name>]` table of `leveret.toml`.
 ///
@@ -91,13 +98,20 @@ impl Topology {
     /// # Errors
     /// [`InvalidName`] when the namespace breaks the rules of names.
     pub fn new(namespace: &str) -> Result<Self, InvalidName> {
-        Ok(Self { names: Names::new(namespace)?, queues: BTreeMap::new() })
+        Ok(Self { names: Names::new(namespace)?, queues: BTreeMap::new(), leases: Vec::new() })
     }
 
     /// Adds a work queue, with its tiers and its dead-letter queue.
     #[must_use]
     pub fn queue(mut self, name: QueueName, settings: QueueSettings) -> Self {
         self.queues.insert(name, settings);
+        self
+    }
+
+    /// Adds the queue in which one worker holds the long tasks of a work queue.
+    #[must_use]
+    pub fn lease(mut self, queue: QueueName, instance: &str) -> Self {
+        self.leases.push((queue, instance.to_owned()));
         self
     }
 
@@ -145,6 +159,9 @@ impl Topology {
             }
             queues.push(Queue { name: name.dead(), arguments: self.dead_arguments(name) });
         }
+        for (name, instance) in &self.leases {
+            queues.push(Queue { name: name.lease(instance), arguments: self.lease_arguments(name) });
+        }
         queues
     }
 
@@ -176,8 +193,17 @@ impl Topology {
 
     fn tier_arguments(&self, name: &QueueName, delay: Duration) -> BTreeMap<&'static str, Argument> {
         let mut arguments = dead_lettering(self.names.retry_return(), name);
-        let ttl = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
-        arguments.insert("x-message-ttl", Argument::Number(ttl));
+        arguments.insert("x-message-ttl", milliseconds(delay));
+        arguments
+    }
+
+    /// The way back is that of a tier. While a worker holds a message its time to live does not matter; when the
+    /// worker is gone, the message returns at once.
+    fn lease_arguments(&self, name: &QueueName) -> BTreeMap<&'static str, Argument> {
+        let mut arguments = self.tier_arguments(name, LEASE_TTL);
+        arguments.insert("x-expires", milliseconds(LEASE_QUEUE_EXPIRY));
+        // Without one RabbitMQ 4 has 20; a worker that comes and goes must not use it up.
+        arguments.insert("x-delivery-limit", Argument::Number(1_000_000_000));
         arguments
     }
 
@@ -207,6 +233,10 @@ fn terminal_arguments() -> BTreeMap<&'static str, Argument> {
     BTreeMap::from([("x-queue-type", text("quorum")), ("x-delivery-limit", Argument::Number(1_000_000_000))])
 }
 
+fn milliseconds(time: Duration) -> Argument {
+    Argument::Number(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
+}
+
 fn text(text: &str) -> Argument {
     Argument::Text(text.to_owned())
 }
@@ -215,6 +245,11 @@ impl QueueName {
     /// The name of the tier of this queue with this delay.
     pub fn tier(&self, delay: Duration) -> String {
         format!("{self}.retry.{}", duration::format(delay))
+    }
+
+    /// The name of the queue in which a worker holds long tasks of this queue.
+    pub fn lease(&self, instance: &str) -> String {
+        format!("{self}.lease.{instance}")
     }
 
     /// The name of this queue's dead-letter queue.

@@ -190,6 +190,8 @@ fn read_headers(queue: &str, headers: &Headers, facts: &mut Facts) -> Result<(),
         || headers
             .last_death()
             .is_some_and(|(from, why)| why == "rejected" && from.strip_suffix(".dead") == Some(queue));
+    // A long task whose worker is gone comes back from its lease.
+    facts.redelivered |= headers.contains(header::LEASE);
     // Every header is looked at even when replayed, so that a wrong one is named.
     let attempt = count_header(headers, header::ATTEMPT)?.unwrap_or(1);
     facts.attempt = if facts.replayed { 1 } else { attempt };

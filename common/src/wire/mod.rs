@@ -12,7 +12,7 @@ pub(crate) use size::header_frame;
 
 pub use body::{BodyError, Limits};
 pub use envelope::{Envelope, Facts, Unreadable};
-pub use moves::{DeadReason, Failure, Outgoing, Reply, ReplyStatus, dead, reply, retry};
+pub use moves::{DeadReason, Failure, Outgoing, Reply, ReplyStatus, dead, lease, reply, retry};
 
 use lapin::types::ShortString;
 
@@ -54,7 +54,9 @@ pub mod header {
     pub const USER_ID: &str = "leveret-user-id";
     /// The worker that saw the last failure.
     pub const WORKER: &str = "leveret-worker";
-    /// On a reply: `done` or `dead`.
+    /// On the message of a long task while a worker holds it: which copy of it this is.
+    pub const LEASE: &str = "leveret-lease";
+    /// On a reply: `done`, `dead` or `cancelled`.
     pub const STATUS: &str = "leveret-status";
     /// On a reply: the id of the task that it answers.
     pub const TASK_ID: &str = "leveret-task-id";

@@ -136,6 +136,23 @@ pub fn retry(
     })
 }
 
+/// The move of a long task to the queue `lease_queue` of the worker that is about to run it.
+///
+/// # Errors
+/// [`TooLong`] when a name does not fit.
+pub fn lease(envelope: &Envelope, queue: &str, lease_queue: &str, token: &str) -> Result<Outgoing, TooLong> {
+    let mut headers = travelling_headers(envelope, queue);
+    headers.set(header::ATTEMPT, i64::from(envelope.facts.attempt));
+    headers.set(header::LEASE, token);
+    Ok(Outgoing {
+        exchange: ShortString::default(),
+        routing_key: short("lease queue", lease_queue)?,
+        mandatory: true,
+        properties: carried(envelope, headers, None)?,
+        body: envelope.wire_body.clone(),
+    })
+}
+
 /// The move of a task from `queue` to its dead-letter queue, through the exchange `exchange`.
 ///
 /// # Errors
@@ -223,7 +240,7 @@ pub fn reply(facts: &Facts, reply: Reply) -> Result<Option<Outgoing>, TooLong> {
 fn travelling_headers(envelope: &Envelope, queue: &str) -> Headers {
     let mut headers = envelope.headers.clone();
     if !headers.is_empty() {
-        headers.retain(|name| !is_broker_note(name));
+        headers.retain(|name| !is_broker_note(name) && name != header::LEASE);
         if envelope.facts.replayed {
             headers.retain(|name| !is_death_note(name));
         }

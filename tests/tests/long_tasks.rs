@@ -1,0 +1,129 @@
+//! A task that runs for longer than the broker leaves a delivery unacknowledged runs once, and elsewhere when its worker
+//! dies.
+
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::{
+    BasicProperties,
+    options::{BasicConsumeOptions, BasicQosOptions},
+    types::FieldTable,
+};
+use leveret::{BuildError, TaskPolicy};
+use leveret_testkit::{Node, eventually_eq};
+use leveret_tests::{PATIENCE, Place, probe, quick, short, start, victim::Victim, within};
+
+/// The consumer timeout of the broker in these tests.
+const TIMEOUT: Duration = Duration::from_secs(4);
+
+/// A broker that takes back what is unacknowledged for so long, and looks every second instead of every minute.
+async fn impatient_broker(name: &str) -> (Node, Place) {
+    let node = Node::private(name).await;
+    node.ctl(&["eval", "application:set_env(rabbit, channel_tick_interval, 1000)."]).await;
+    let timeout = format!("application:set_env(rabbit, consumer_timeout, {}).", TIMEOUT.as_millis());
+    node.ctl(&["eval", &timeout]).await;
+    let mut place = Place::on(node.broker()).await;
+    place.settings.consumer_timeout = TIMEOUT;
+    (node, place)
+}
+
+/// Waits until the broker has lost patience with a consumer that acknowledges nothing.
+async fn broker_loses_patience(place: &Place) {
+    place.vhost.declare("twin").await;
+    place.vhost.publish("", "twin", BasicProperties::default(), "").await;
+    let channel = place.vhost.channel().await;
+    channel.basic_qos(1, BasicQosOptions::default()).await.unwrap();
+    let consuming =
+        channel.basic_consume(short("twin"), short("twin"), BasicConsumeOptions::default(), FieldTable::default());
+    let mut deliveries = consuming.await.unwrap();
+    deliveries.next().await.unwrap().unwrap();
+    // Up to 4.2 the broker closes the channel, from 4.3 on it cancels the consumer.
+    let end = within("the broker takes the delivery back", deliveries.next()).await;
+    assert!(!matches!(end, Some(Ok(_))));
+    place.vhost.take_all("twin").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_runs_once_however_often_the_broker_loses_patience() {
+    let (_node, place) = impatient_broker("long").await;
+    let (worker, mut runs) = place.worker();
+    let policy = TaskPolicy::default().long(true).timeout(Duration::from_secs(3_600));
+    let worker = start(worker.policy(policy).queue("default", quick(2))).await;
+    let client = place.client().await;
+    let id = client.publish_message(probe("hours").reply_to("twin", None)).await.unwrap();
+    let run = runs.next().await;
+    assert_eq!(run.count(), (1, false));
+    for _ in 0..3 {
+        broker_loses_patience(&place).await;
+    }
+    assert!(runs.begun().is_none() && !run.is_given_up(), "nobody else was given the task");
+    run.done();
+    eventually_eq(PATIENCE, 1, async || place.vhost.ready("twin").await).await;
+    assert_eq!(place.vhost.take("twin").await.unwrap().header_text("leveret-task-id").as_deref(), Some(id.as_str()));
+    // Nor is anything left of it.
+    broker_loses_patience(&place).await;
+    worker.stop().await;
+    let left = place.vhost.queues().await;
+    for queue in left.iter().filter(|queue| !queue.starts_with("default.retry")) {
+        assert_eq!(place.vhost.ready(queue).await, 0, "{queue}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_runs_elsewhere_when_its_worker_is_killed() {
+    let (_node, place) = impatient_broker("long-killed").await;
+    let mut victim = Victim::with_long_tasks(env!("CARGO_BIN_EXE_victim"), &place, TIMEOUT).attached().await;
+    let id = place.client().await.publish_message(probe("hang")).await.unwrap();
+    assert_eq!(victim.run().await, (id.to_string(), 1, false));
+    broker_loses_patience(&place).await;
+    let (worker, mut runs) = place.worker();
+    let policy = TaskPolicy::default().long(true).timeout(Duration::from_secs(3_600));
+    let worker = start(worker.policy(policy).queue("default", quick(1))).await;
+    assert!(runs.begun().is_none());
+    victim.kill().await;
+    let run = runs.next().await;
+    assert_eq!((run.id(), run.count()), (id.to_string(), (1, true)), "given out before, and no attempt counted");
+    run.fail("once");
+    let again = runs.next().await;
+    assert_eq!((again.id(), again.count()), (id.to_string(), (2, false)), "a retry is as usual");
+    again.done();
+    worker.stop().await;
+    assert_eq!(place.vhost.ready("default").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_stops_now_gives_it_back() {
+    let place = Place::new().await;
+    let (worker, mut runs) = place.worker();
+    let worker = start(worker.policy(TaskPolicy::default().long(true)).queue("default", quick(1))).await;
+    let id = place.client().await.publish_message(probe("hours")).await.unwrap();
+    let mut run = runs.next().await;
+    worker.stop_now().await;
+    run.given_up().await;
+    let (worker, mut runs) = place.working(1).await;
+    let run = runs.next().await;
+    assert_eq!((run.id(), run.count()), (id.to_string(), (1, true)));
+    run.done();
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_refuses_a_task_that_the_broker_would_take_back() {
+    let place = Place::new().await;
+    let hour = TaskPolicy::default().timeout(Duration::from_secs(3_600));
+    let (worker, _) = place.worker();
+    let refused = worker.policy(hour.clone()).build().unwrap_err();
+    assert!(matches!(refused, BuildError::TooLong { .. }));
+    let said = refused.to_string();
+    for part in ["\"probe\" may run for 1h", "within 30m", "mark the task `long`", "raise consumer_timeout"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert!(place.worker().0.policy(hour.clone().long(true)).build().is_ok());
+    let (mut settings, policy) = (place.settings.clone(), hour.clone());
+    settings.consumer_timeout = Duration::from_secs(7_200);
+    assert!(leveret_tests::worker(settings).0.policy(policy).build().is_ok(), "the broker is patient enough");
+    // What is fetched ahead counts: twenty minutes are fine alone, and not with another before them.
+    let twenty = TaskPolicy::default().timeout(Duration::from_secs(1_200));
+    assert!(place.worker().0.policy(twenty.clone()).queue("default", quick(16)).build().is_ok());
+    assert!(place.worker().0.policy(twenty).queue("default", quick(16).prefetch(32)).build().is_err());
+}
