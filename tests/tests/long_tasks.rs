@@ -14,7 +14,7 @@ use leveret_testkit::{Node, eventually_eq};
 use leveret_tests::{PATIENCE, Place, probe, quick, short, start, victim::Victim, within};
 
 /// The consumer timeout of the broker in these tests.
-const TIMEOUT: Duration = Duration::from_secs(4);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A broker that takes back what is unacknowledged for so long, and looks every second instead of every minute.
 async fn impatient_broker(name: &str) -> (Node, Place) {
@@ -53,7 +53,7 @@ async fn it_runs_once_however_often_the_broker_loses_patience() {
     let id = client.publish_message(probe("hours").reply_to("twin", None)).await.unwrap();
     let run = runs.next().await;
     assert_eq!(run.count(), (1, false));
-    for _ in 0..3 {
+    for _ in 0..2 {
         broker_loses_patience(&place).await;
     }
     assert!(runs.begun().is_none() && !run.is_given_up(), "nobody else was given the task");
