@@ -7,11 +7,16 @@ pub use leveret_common::{
     headers::{HeaderValue, Headers},
     link::{ConnectError, PublishError},
     message::Message,
-    retry::{Backoff, RetryPolicy, Tiers},
-    task::{Task, TaskDefaults, TaskId},
+    retry::{Backoff, Failed, Jitter, Retry, RetryPolicy, Tiers},
+    task::{Task, TaskDefaults, TaskId, Unique},
     topology::{QueueName, QueueSettings, Topology},
+    wire::Encoding,
 };
+#[doc(hidden)]
+pub use leveret_common::task::__private;
 pub use leveret_macros::Task;
+#[cfg(feature = "schema")]
+pub use leveret_common::schemars;
 pub use leveret_producer::{Producer, RunningProducer};
 pub use leveret_worker::{
     builder::{BuildError, QueueOptions, Worker, WorkerBuilder},

@@ -10,8 +10,7 @@ use bytes::Bytes;
 use leveret_common::{
     clock::Clock,
     config::{BrokerSettings, InvalidSetting},
-    retry::RetryPolicy,
-    task::Task,
+    task::{Task, TaskDefaults},
     topology::{InvalidName, QueueName, QueueSettings, Topology},
 };
 
@@ -142,7 +141,7 @@ impl std::fmt::Debug for Handler {
 
 #[derive(Debug)]
 enum PolicyParts {
-    Defaults { timeout: Option<Duration>, retries: Option<u32> },
+    Defaults(TaskDefaults),
     Whole(TaskPolicy),
 }
 
@@ -190,7 +189,7 @@ impl WorkerBuilder {
         O: Into<Outcome> + 'static,
     {
         let defaults = T::DEFAULTS;
-        let policy = PolicyParts::Defaults { timeout: defaults.timeout, retries: defaults.retries };
+        let policy = PolicyParts::Defaults(defaults);
         self.register(T::NAME, defaults.queue, policy, Box::new(Typed::new(function)))
     }
 
@@ -210,7 +209,7 @@ impl WorkerBuilder {
     /// [`ExecSettingsError`] when the settings cannot work.
     pub fn exec(self, name: &str, settings: &ExecSettings) -> Result<Self, ExecSettingsError> {
         let handler = ExecHandler::new(settings)?;
-        let policy = PolicyParts::Defaults { timeout: settings.timeout, retries: settings.retries };
+        let policy = PolicyParts::Defaults(settings.defaults());
         Ok(self.register(name, &settings.queue, policy, Box::new(handler)))
     }
 
@@ -238,13 +237,9 @@ impl WorkerBuilder {
         for Registration { name, queue, policy, handler } in self.kinds {
             let policy = match policy {
                 PolicyParts::Whole(policy) => policy,
-                PolicyParts::Defaults { timeout, retries } => TaskPolicy {
-                    timeout: timeout.unwrap_or(self.policy.timeout),
-                    retry: RetryPolicy {
-                        max_attempts: retries
-                            .map_or(self.policy.retry.max_attempts, |retries| retries.saturating_add(1)),
-                        backoff: self.policy.retry.backoff,
-                    },
+                PolicyParts::Defaults(task) => TaskPolicy {
+                    timeout: task.timeout.unwrap_or(self.policy.timeout),
+                    retry: task.retry_policy(&self.policy.retry),
                 },
             };
             if policy.timeout.is_zero() {

@@ -113,18 +113,21 @@ impl Lane {
             Err(error) => error,
         };
         let label = error.label();
-        let max_attempts = facts.max_attempts.unwrap_or(kind.policy.retry.max_attempts);
-        let backoff = facts.backoff.unwrap_or(kind.policy.retry.backoff);
         let dead =
             |reason| (Verdict::Moved(Move::dead(reason, label, error.message.clone())), TaskEnd::Dead, Some(label));
-        let delay = match error.kind {
+        let asked = match error.kind {
             ErrorKind::Stopped => return (Verdict::GivenBack, TaskEnd::GivenBack, None),
             ErrorKind::Reject => return dead(DeadReason::Rejected),
             ErrorKind::Undecodable => return dead(DeadReason::Undecodable),
-            ErrorKind::TimedOut if facts.attempt >= max_attempts => return dead(DeadReason::Timeout),
-            _ if facts.attempt >= max_attempts => return dead(DeadReason::Exhausted),
-            ErrorKind::RetryAfter(delay) => delay,
-            ErrorKind::Retry | ErrorKind::TimedOut | ErrorKind::Panicked => backoff.delay_after(facts.attempt),
+            ErrorKind::RetryAfter(delay) => Some(delay),
+            ErrorKind::Retry | ErrorKind::TimedOut | ErrorKind::Panicked => None,
+        };
+        let failed = facts.failed(label, &error.message, asked, now);
+        let Some(delay) = facts.retry_policy(&kind.policy.retry).next(&failed) else {
+            return match error.kind {
+                ErrorKind::TimedOut => dead(DeadReason::Timeout),
+                _ => dead(DeadReason::Exhausted),
+            };
         };
         let retried = Move::again(facts.attempt + 1, now + delay, label, error.message);
         (Verdict::Moved(retried), TaskEnd::Retried, Some(label))

@@ -26,7 +26,7 @@ impl<T> Deref for Job<T> {
 }
 
 /// What holds for one kind of task at a worker.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TaskPolicy {
     /// How often it is tried, and how long it waits in between.
@@ -54,6 +54,13 @@ impl TaskPolicy {
     #[must_use]
     pub fn backoff(mut self, backoff: leveret_common::retry::Backoff) -> Self {
         self.retry.backoff = backoff;
+        self
+    }
+
+    /// Sets how often it is tried, how long it waits in between and when it is given up.
+    #[must_use]
+    pub fn retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
         self
     }
 
