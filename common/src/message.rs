@@ -265,6 +265,11 @@ impl Message {
         &self.queue
     }
 
+    /// The headers so far; those of times and of the trace are added when it is published.
+    pub fn headers(&self) -> &Headers {
+        &self.headers
+    }
+
     /// The body's size in bytes, compressed if it is.
     pub fn size(&self) -> usize {
         self.body.len()

@@ -108,7 +108,7 @@ async fn worker(broker: BrokerSettings) -> Result<(), Failure> {
     let backoff = "300ms..1s".parse()?;
     let policy = TaskPolicy::default().retries(3).backoff(backoff).timeout(Duration::from_secs(30));
     let mut worker = Worker::builder(broker)
-        .policy(policy)
+        .policy(policy.clone())
         .grace(Duration::from_secs(8))
         .task(async |context: Context, job: Job<Words>| {
             let Words { files, fail_first, ticket } = job.arguments;
