@@ -1,5 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "schema")]
+pub use leveret_common::schemars;
+#[doc(hidden)]
+pub use leveret_common::task::__private;
 pub use leveret_common::{
     client::{Client, ClientError, Publish},
     clock::{Clock, UnixMillis},
@@ -12,11 +16,7 @@ pub use leveret_common::{
     topology::{QueueName, QueueSettings, Topology},
     wire::Encoding,
 };
-#[doc(hidden)]
-pub use leveret_common::task::__private;
 pub use leveret_macros::Task;
-#[cfg(feature = "schema")]
-pub use leveret_common::schemars;
 pub use leveret_producer::{Producer, RunningProducer};
 pub use leveret_worker::{
     builder::{BuildError, QueueOptions, Worker, WorkerBuilder},

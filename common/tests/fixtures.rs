@@ -154,9 +154,9 @@ fn facts(read: &Value, found: &Facts) -> Facts {
         not_before: time("not_before"),
         expires_at: time("expires_at"),
         key: text("key"),
-        unique: read.get("unique").map(|unique| {
-            Unique::new(unique[0].as_str().unwrap(), Duration::from_millis(unique[1].as_u64().unwrap()))
-        }),
+        unique: read
+            .get("unique")
+            .map(|unique| Unique::new(unique[0].as_str().unwrap(), Duration::from_millis(unique[1].as_u64().unwrap()))),
         schedule: read
             .get("schedule")
             .map(|tick| (tick[0].as_str().unwrap().to_owned(), UnixMillis(tick[1].as_i64().unwrap()))),
@@ -202,7 +202,9 @@ fn a_backoff_is_what_it_says() {
                 let bounds = (1..=5).map(|attempt| backoff.bound_after(attempt).as_millis() as u64);
                 assert_eq!(json!(bounds.collect::<Vec<_>>()), entry["bounds_ms"], "{text}");
             }
-            (Err(error), Some(expected)) => assert_eq!(error.to_string(), format!("{text:?} is no backoff: {expected}")),
+            (Err(error), Some(expected)) => {
+                assert_eq!(error.to_string(), format!("{text:?} is no backoff: {expected}"));
+            }
             (Ok(_), Some(_)) => panic!("{text:?} should be refused"),
             (Err(error), None) => panic!("{error}"),
         }

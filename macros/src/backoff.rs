@@ -26,8 +26,7 @@ const DELAYS: &str =
     r#"write the first and the longest delay, such as "2s..1h", several, such as "1s,5s,30s", or one, such as "30s""#;
 const ORDER: &str = r#"its first delay is longer than its last: write the shorter one first, such as "2s..1h""#;
 const LINEAR: &str = r#"delays that grow evenly need the first and the longest, such as "linear 10s..5m""#;
-const LIST: &str =
-    r#"a list has up to 16 delays of whole milliseconds, each at most 30 days, such as "1s,5s,30s""#;
+const LIST: &str = r#"a list has up to 16 delays of whole milliseconds, each at most 30 days, such as "1s,5s,30s""#;
 const FACTOR: &str =
     r#"a factor is a whole number from 2 to 100 behind the first and the longest delay, such as "2s..1h x3""#;
 const TWICE: &str = "its jitter or its factor is given twice: keep one";
@@ -86,7 +85,7 @@ fn delays(text: &str, factor: Option<u8>) -> Result<Delays, &'static str> {
         return Err(wrong);
     }
     let each: Vec<Duration> = text.split(',').map(length).collect::<Option<_>>().ok_or(wrong)?;
-    let fits = |delay: &Duration| *delay <= LONGEST_IN_LIST && delay.subsec_nanos() % 1_000_000 == 0;
+    let fits = |delay: &Duration| *delay <= LONGEST_IN_LIST && delay.subsec_nanos().is_multiple_of(1_000_000);
     if each.len() > MOST_IN_LIST || (each.len() > 1 && !each.iter().all(fits)) {
         return Err(LIST);
     }

@@ -121,7 +121,9 @@ fn schema(wanted: Option<bool>, ident: &Ident, path: &Path) -> Option<TokenStrea
             "`{ident}` has no JSON Schema: derive `JsonSchema` of the crate `schemars` (version 1) beside `Task`, with \
              the feature `schema` of `leveret`, or take out `schema = true`"
         );
-        quote!(const _: () = ::core::assert!(#path::__private::Probe::<#ident>::HAS_SCHEMA, #message);)
+        quote!(
+            const _: () = ::core::assert!(#path::__private::Probe::<#ident>::HAS_SCHEMA, #message);
+        )
     });
     Some(quote! {
         fn schema() -> ::core::option::Option<#path::__private::Value> {

@@ -158,7 +158,9 @@ impl Reader<'_> {
                     key = Some(Template::read(value::text(value, "key = \"{invoice}\"")?, self.input)?);
                 }
                 (Given::Value(value), _) => window = Some(value::window(value)?),
-                (Given::Entries(_), _) => return Err(Error::new(entry.key.span(), "this has no parentheses of its own")),
+                (Given::Entries(_), _) => {
+                    return Err(Error::new(entry.key.span(), "this has no parentheses of its own"));
+                }
             }
         }
         let missing = "`unique` needs a window, in which only the first of its kind is run: add `window = \"1h\"`";

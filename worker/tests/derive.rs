@@ -4,13 +4,8 @@ use std::time::Duration;
 
 // As a program sees the facade crate: the derive and the trait under one name, found as `::leveret`.
 extern crate self as leveret;
-use leveret_common::{
-    message::Message,
-    retry::Backoff,
-    schemars::JsonSchema,
-    task::Unique,
-};
 pub use leveret_common::task::{__private, Task, TaskDefaults};
+use leveret_common::{message::Message, retry::Backoff, schemars::JsonSchema, task::Unique};
 pub use leveret_macros::Task;
 
 use serde::{Deserialize, Serialize};
@@ -47,7 +42,12 @@ struct Customer {
 
 #[derive(Serialize, Deserialize, JsonSchema, Task)]
 #[schemars(crate = "leveret_common::schemars")]
-#[task(name = "bill.send", key = "{ customer.id }-{region}", unique(key = "{{{invoice}}}", window = "1h"), schema = true)]
+#[task(
+    name = "bill.send",
+    key = "{ customer.id }-{region}",
+    unique(key = "{{{invoice}}}", window = "1h"),
+    schema = true
+)]
 struct SendBill {
     #[schemars(with = "u64")]
     customer: Customer,
@@ -103,7 +103,8 @@ fn a_backoff_of_any_shape_is_what_its_text_says() {
 
 #[test]
 fn keys_are_made_of_fields() {
-    let bill = |invoice: &str| SendBill { customer: Customer { id: 7 }, region: "eu".to_owned(), invoice: invoice.to_owned() };
+    let bill =
+        |invoice: &str| SendBill { customer: Customer { id: 7 }, region: "eu".to_owned(), invoice: invoice.to_owned() };
     assert_eq!(bill("17").key().as_deref(), Some("7-eu"));
     assert_eq!(bill("17").unique(), Some(Unique::new("{17}", HOUR)));
     assert_eq!(bill(&"1".repeat(300)).unique().map(|unique| unique.key.len()), Some(36));

@@ -163,10 +163,13 @@ impl Backoff {
         let failures = attempt.saturating_sub(1);
         match self.delays {
             Delays::Constant(delay) => delay,
-            Delays::Exponential { first, cap, factor } => grown(first, u128::from(factor).saturating_pow(failures), cap),
+            Delays::Exponential { first, cap, factor } => {
+                grown(first, u128::from(factor).saturating_pow(failures), cap)
+            }
             Delays::Linear { first, cap } => grown(first, u128::from(failures).saturating_add(1), cap),
             Delays::List(list) => {
-                let at = usize::try_from(failures).unwrap_or(usize::MAX).min(usize::from(list.length).saturating_sub(1));
+                let at =
+                    usize::try_from(failures).unwrap_or(usize::MAX).min(usize::from(list.length).saturating_sub(1));
                 list.iter().nth(at).unwrap_or_default()
             }
         }
@@ -218,6 +221,8 @@ pub(crate) mod tests {
         const LIST: Backoff = Backoff::list(SECONDS).jitter(Jitter::Equal);
         const CUBE: Backoff = Backoff::exponential(SECONDS[0], SECONDS[2]).factor(3);
         assert_eq!((LIST.to_string().as_str(), CUBE.to_string().as_str()), ("1s,5s,30s equal", "1s..30s x3"));
+        // It is a part of every message that is read.
+        assert_eq!(size_of::<Option<Backoff>>(), 80);
         assert_eq!(Backoff::list([Duration::from_micros(1), Duration::MAX]).to_string(), "1ms,30days");
         assert_eq!(Backoff::list([Duration::from_secs(1)]), Backoff::constant(Duration::from_secs(1)));
         assert_eq!(Backoff::exponential(SECONDS[2], SECONDS[0]), Backoff::constant(SECONDS[2]));

@@ -41,7 +41,9 @@ pub enum Problem {
     #[error("a factor is a whole number from 2 to 100 behind the first and the longest delay, such as \"2s..1h x3\"")]
     Factor,
     /// A word with no meaning here.
-    #[error("{0:?} has no meaning here: behind the delays there may be \"full\", \"equal\" or \"none\" for the jitter, and a factor such as \"x3\"")]
+    #[error(
+        "{0:?} has no meaning here: behind the delays there may be \"full\", \"equal\" or \"none\" for the jitter, and a factor such as \"x3\""
+    )]
     Word(String),
     /// Two words for the jitter, or two factors.
     #[error("its jitter or its factor is given twice: keep one")]
@@ -127,7 +129,7 @@ fn shape(text: &str, factor: Option<u8>) -> Result<Backoff, Problem> {
 fn list(text: &str) -> Result<Backoff, Problem> {
     let delays: Vec<Duration> =
         text.split(',').map(duration::parse).collect::<Result<_, _>>().map_err(|_| Problem::Delays)?;
-    let fits = |delay: &Duration| *delay <= Backoff::LONGEST_IN_LIST && delay.subsec_nanos() % 1_000_000 == 0;
+    let fits = |delay: &Duration| *delay <= Backoff::LONGEST_IN_LIST && delay.subsec_nanos().is_multiple_of(1_000_000);
     if delays.len() > Backoff::MOST_IN_LIST || !delays.iter().all(fits) {
         return Err(Problem::List);
     }
