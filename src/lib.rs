@@ -1,5 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "schema")]
+pub use leveret_common::schemars;
+#[doc(hidden)]
+pub use leveret_common::task::__private;
 pub use leveret_common::{
     client::{Client, ClientError, Publish},
     clock::{Clock, UnixMillis},
@@ -7,9 +11,10 @@ pub use leveret_common::{
     headers::{HeaderValue, Headers},
     link::{ConnectError, PublishError},
     message::Message,
-    retry::{Backoff, RetryPolicy, Tiers},
-    task::{Task, TaskDefaults, TaskId},
+    retry::{Backoff, Failed, Jitter, Retry, RetryPolicy, Tiers},
+    task::{Task, TaskDefaults, TaskId, Unique},
     topology::{QueueName, QueueSettings, Topology},
+    wire::Encoding,
 };
 pub use leveret_macros::Task;
 pub use leveret_producer::{Producer, RunningProducer};

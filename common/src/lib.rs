@@ -14,6 +14,7 @@
 //! | [`clock`] | the one clock, which tests can hold still |
 //! | [`metrics`], [`trace_context`], `telemetry` | what is counted, traced and logged |
 
+pub mod byte_size;
 pub mod client;
 pub mod clock;
 pub mod config;
@@ -24,9 +25,14 @@ pub mod link;
 pub mod message;
 pub mod metrics;
 pub mod retry;
+mod schema;
 pub mod task;
 #[cfg(feature = "telemetry")]
 pub mod telemetry;
 pub mod topology;
 pub mod trace_context;
 pub mod wire;
+
+/// The crate of JSON Schemas, for `#[derive(schemars::JsonSchema)]` with `#[schemars(crate = "leveret::schemars")]`.
+#[cfg(feature = "schema")]
+pub use schemars;

@@ -12,8 +12,7 @@ use leveret_common::{
     clock::Clock,
     config::{BrokerSettings, InvalidSetting},
     duration,
-    retry::RetryPolicy,
-    task::Task,
+    task::{Task, TaskDefaults},
     topology::{InvalidName, QueueName, Topology},
 };
 use uuid::Uuid;
@@ -126,6 +125,8 @@ struct Registration {
     queue: String,
     /// What the task itself says, over the worker's policy.
     policy: PolicyChange,
+    /// The JSON Schema of its arguments, if there is one.
+    schema: Option<serde_json::Value>,
     handler: Box<dyn Handle>,
 }
 
@@ -265,7 +266,7 @@ impl WorkerBuilder {
         R: Future<Output = Result<O, Error>> + Send + 'static,
         O: Into<Outcome> + 'static,
     {
-        self.register(name, "default", move |_| policy, Box::new(Raw(function)))
+        self.register(name, "default", move |_| policy, None, Box::new(Raw(function)))
     }
 
     /// Runs tasks named `name` as a command or an HTTP call.
@@ -274,14 +275,15 @@ impl WorkerBuilder {
     /// [`ExecSettingsError`] when the settings cannot work.
     pub fn exec(self, name: &str, settings: &ExecSettings) -> Result<Self, ExecSettingsError> {
         let handler = ExecHandler::new(settings)?;
-        let (timeout, retries) = (settings.timeout, settings.retries);
-        Ok(self.register(name, &settings.queue, move |policy| overridden(policy, timeout, retries), Box::new(handler)))
+        let defaults = settings.defaults();
+        let policy = move |policy| overridden(policy, &defaults);
+        Ok(self.register(name, &settings.queue, policy, None, Box::new(handler)))
     }
 
     fn typed<T: Task>(self, handler: Box<dyn Handle>) -> Self {
         let defaults = T::DEFAULTS;
-        let policy = move |policy| overridden(policy, defaults.timeout, defaults.retries);
-        self.register(T::NAME, defaults.queue, policy, handler)
+        let policy = move |policy| overridden(policy, &defaults);
+        self.register(T::NAME, defaults.queue, policy, T::schema(), handler)
     }
 
     fn register(
@@ -289,12 +291,14 @@ impl WorkerBuilder {
         name: &str,
         queue: &str,
         policy: impl FnOnce(TaskPolicy) -> TaskPolicy + Send + 'static,
+        schema: Option<serde_json::Value>,
         handler: Box<dyn Handle>,
     ) -> Self {
         self.registrations.push(Registration {
             name: name.to_owned(),
             queue: queue.to_owned(),
             policy: Box::new(policy),
+            schema,
             handler,
         });
         self
@@ -332,7 +336,7 @@ impl WorkerBuilder {
 
     fn kinds(&mut self) -> Result<HashMap<String, Arc<Registered>>, BuildError> {
         let mut kinds = HashMap::new();
-        for Registration { name, policy, handler, .. } in std::mem::take(&mut self.registrations) {
+        for Registration { name, policy, schema, handler, .. } in std::mem::take(&mut self.registrations) {
             let mut policy = policy(self.policy.clone());
             for (_, change) in self.changes.extract_if(.., |(task, _)| *task == name) {
                 policy = change(policy);
@@ -340,7 +344,7 @@ impl WorkerBuilder {
             if policy.timeout.is_zero() {
                 return Err(BuildError::NoTime { task: name });
             }
-            let kind = Registered { policy, layers: self.layers_of(&name).into(), handler };
+            let kind = Registered { policy, schema, layers: self.layers_of(&name).into(), handler };
             if kinds.insert(name.clone(), Arc::new(kind)).is_some() {
                 return Err(BuildError::TwoHandlers { task: name });
             }
@@ -369,11 +373,10 @@ impl WorkerBuilder {
 }
 
 /// The policy with what a task says of itself.
-fn overridden(mut policy: TaskPolicy, timeout: Option<Duration>, retries: Option<u32>) -> TaskPolicy {
-    policy.timeout = timeout.unwrap_or(policy.timeout);
-    if let Some(retries) = retries {
-        policy.retry = RetryPolicy { max_attempts: retries.saturating_add(1), ..policy.retry };
-    }
+fn overridden(mut policy: TaskPolicy, task: &TaskDefaults) -> TaskPolicy {
+    policy.timeout = task.timeout.unwrap_or(policy.timeout);
+    policy.retry = task.retry_policy(&policy.retry);
+    policy.long |= task.long;
     policy
 }
 

@@ -302,6 +302,14 @@ impl Context {
         Ok(())
     }
 
+    /// Changes the tasks that are to follow.
+    pub(crate) fn change_follow_ups(&self, change: impl Fn(Message) -> Message) {
+        let follow_ups = self.take_follow_ups();
+        if !follow_ups.is_empty() {
+            self.0.notes.lock().follow_ups = follow_ups.into_iter().map(change).collect();
+        }
+    }
+
     /// Takes out the tasks that are to follow.
     pub(crate) fn take_follow_ups(&self) -> Vec<Message> {
         std::mem::take(&mut self.0.notes.lock().follow_ups)

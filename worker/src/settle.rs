@@ -97,11 +97,7 @@ impl Lane {
                 Verdict::Discarded
             }
             Fate::Cancelled => Verdict::Cancelled(text),
-            Fate::Retried(after) => {
-                let backoff = context.facts().backoff.unwrap_or(context.kind().policy.retry.backoff);
-                let delay = after.unwrap_or_else(|| backoff.delay_after(attempt));
-                Verdict::Moved(Move::again(attempt.saturating_add(1), now + delay, label, text))
-            }
+            Fate::Retried(delay) => Verdict::Moved(Move::again(attempt.saturating_add(1), now + delay, label, text)),
             Fate::Dead(reason) => Verdict::Moved(Move::dead(reason, label, text)),
             Fate::GivenBack => Verdict::GivenBack,
         }

@@ -10,7 +10,7 @@ pub(crate) mod tests;
 pub(crate) use moves::is_broker_note;
 pub(crate) use size::header_frame;
 
-pub use body::{BodyError, Limits};
+pub use body::{BodyError, Encoding, Limits};
 pub use envelope::{Envelope, Facts, Unreadable};
 pub use moves::{DeadReason, Failure, Outgoing, Reply, ReplyStatus, dead, lease, reply, retry};
 
@@ -26,6 +26,8 @@ pub mod header {
     pub const MAX_ATTEMPTS: &str = "leveret-max-attempts";
     /// Delays between attempts, such as `30s` or `1s..10m`; over the handler's own policy.
     pub const BACKOFF: &str = "leveret-backoff";
+    /// How long after its first failure a task may still be tried, in milliseconds; over the handler's own policy.
+    pub const GIVE_UP_AFTER_MS: &str = "leveret-give-up-after-ms";
     /// How long one attempt may run, in milliseconds; over the handler's own policy.
     pub const TIMEOUT_MS: &str = "leveret-timeout-ms";
     /// Not to run before this time, in Unix milliseconds.
@@ -34,6 +36,10 @@ pub mod header {
     pub const EXPIRES_AT: &str = "leveret-expires-at";
     /// Affinity: tasks with the same key belong together.
     pub const KEY: &str = "leveret-key";
+    /// Tasks of one name with the same text here are the same: only the first is run.
+    pub const UNIQUE: &str = "leveret-unique";
+    /// How long after the first of them the others are not run, in milliseconds.
+    pub const UNIQUE_MS: &str = "leveret-unique-ms";
     /// The schedule that made the task.
     pub const SCHEDULE: &str = "leveret-schedule";
     /// The time of the tick that made the task, in Unix milliseconds.

@@ -10,9 +10,11 @@
 //! | [`TimeLimit`] | soft and hard timeout, heartbeats | by default, innermost |
 //! | [`Classify`] | tells failures that pass from failures that stay | |
 //! | [`RateLimit`] | so many attempts in a time at this worker | |
+//! | [`Compress`] | compresses the tasks that follow | |
 //! | [`tower`] | takes any `tower::Layer` | |
 
 mod classify;
+mod compress;
 mod metrics;
 mod rate_limit;
 mod time_limit;
@@ -25,6 +27,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 
 pub use self::{
     classify::{Classify, FailureClass},
+    compress::Compress,
     metrics::Metrics,
     rate_limit::RateLimit,
     time_limit::TimeLimit,
