@@ -1,6 +1,8 @@
 //! A task message to be published.
 
-use std::time::Duration;
+mod stored;
+
+use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
 use lapin::{BasicProperties, types::ShortString};
@@ -15,6 +17,8 @@ use crate::{
     wire::{self, JSON, Outgoing, TooLong, header, short},
 };
 
+pub use stored::{StoredMessage, StoredProperties};
+
 /// A task to be published: made from a [`Task`], or from a name and a body.
 #[derive(Clone, Debug)]
 pub struct Message {
@@ -23,7 +27,7 @@ pub struct Message {
     queue: String,
     suffix: Option<String>,
     content_type: String,
-    content_encoding: Option<&'static str>,
+    content_encoding: Option<Cow<'static, str>>,
     priority: Option<u8>,
     reply_to: Option<(String, Option<String>)>,
     not_before: When,
@@ -185,7 +189,7 @@ impl Message {
     /// Names how the body is compressed: `gzip` or `zstd`.
     #[must_use]
     pub fn content_encoding(mut self, encoding: &'static str) -> Self {
-        self.content_encoding = Some(encoding);
+        self.content_encoding = Some(Cow::Borrowed(encoding));
         self
     }
 
@@ -249,7 +253,7 @@ impl Message {
             properties = properties.with_headers(self.headers.into());
         }
         if let Some(encoding) = self.content_encoding {
-            properties = properties.with_content_encoding(short("content encoding", encoding)?);
+            properties = properties.with_content_encoding(short("content encoding", &encoding)?);
         }
         if let Some(priority) = self.priority {
             properties = properties.with_priority(priority);
@@ -287,6 +291,12 @@ pub enum InvalidMessage {
     /// The arguments cannot be written as JSON.
     #[error("the task's arguments cannot be written as JSON: {0}")]
     Body(String),
+    /// A header that was stored has a value that no header of a message can have.
+    #[error("header {name:?} must be a text, a whole number or a boolean")]
+    Header {
+        /// Its name.
+        name: String,
+    },
     /// Properties and headers do not fit into one frame, with room for what the broker adds.
     #[error("properties and headers have {bytes} bytes, the limit is {limit}: put what is large into the body")]
     HeadersTooLarge {
