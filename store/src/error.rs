@@ -17,7 +17,9 @@ pub enum StoreError {
         source: Box<dyn Error + Send + Sync>,
     },
     /// The tables could not be made.
-    #[error("the tables leveret_* cannot be made: let this user create tables, or have them made from store/migrations")]
+    #[error(
+        "the tables leveret_* cannot be made: let this user create tables, or have them made from store/migrations"
+    )]
     Migrate(#[source] Box<dyn Error + Send + Sync>),
     /// A statement failed.
     #[error("the database did not do what was asked")]

@@ -14,7 +14,6 @@ mod error;
 mod migrate;
 pub mod once;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-// outbox placeholder
 pub mod outbox;
 #[cfg(feature = "postgres")]
 pub mod postgres;

@@ -32,9 +32,9 @@ pub async fn open(path: impl AsRef<Path>) -> Result<SqlitePool, StoreError> {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Normal)
         .busy_timeout(Duration::from_secs(5));
-    // SQLite has one writer at a time; more connections would only wait for each other.
+    // One writes at a time; the others read.
     let pool = SqlitePoolOptions::new()
-        .max_connections(2)
+        .max_connections(4)
         .connect_with(options)
         .await
         .map_err(|error| StoreError::connect("SQLite", error))?;

@@ -137,7 +137,9 @@ impl OnceStore for RedisOnce {
             match verdict.as_str() {
                 "first" => Ok(Claim::First),
                 "done" => Ok(Claim::Done),
-                "busy" => Ok(Claim::Busy { until: UnixMillis(detail.parse().map_err(|error: ParseIntError| once_error(error))?) }),
+                "busy" => Ok(Claim::Busy {
+                    until: UnixMillis(detail.parse().map_err(|error: ParseIntError| once_error(error))?),
+                }),
                 _ => Ok(Claim::Duplicate { of: TaskId::try_from(detail).map_err(once_error)? }),
             }
         }
