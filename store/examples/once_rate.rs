@@ -49,7 +49,11 @@ async fn measure(name: &str, once: Arc<dyn OnceStore>, tasks: usize) -> Result<(
         run.await??;
     }
     let many = start.elapsed();
-    println!("{name:<9} alone {:>10.2?} a task, {AT_ONCE} at once {:>9.0} tasks/s", each(one, tasks), rate(many, tasks));
+    println!(
+        "{name:<9} alone {:>10.2?} a task, {AT_ONCE} at once {:>9.0} tasks/s",
+        each(one, tasks),
+        rate(many, tasks)
+    );
     Ok(())
 }
 

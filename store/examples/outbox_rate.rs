@@ -53,7 +53,8 @@ async fn add(outbox: &PostgresOutbox, pool: &sqlx::PgPool, rows: usize) -> Resul
     let mut number = 0;
     while number < rows {
         let until = rows.min(number + IN_ONE_TRANSACTION);
-        let messages = (number..until).map(|number| Message::json("rate", &number).map(|message| message.queue("rate")));
+        let messages =
+            (number..until).map(|number| Message::json("rate", &number).map(|message| message.queue("rate")));
         let mut transaction = pool.begin().await?;
         outbox.add_all(&mut transaction, &messages.collect::<Result<Vec<_>, _>>()?).await?;
         transaction.commit().await?;
@@ -70,5 +71,9 @@ async fn until_empty(outbox: &PostgresOutbox) -> Result<(), Box<dyn Error>> {
 }
 
 fn report(what: &str, rows: usize, took: Duration) {
-    println!("{what:<34} {rows:>8} rows in {:>6.2} s {:>9.0} rows/s", took.as_secs_f64(), rows as f64 / took.as_secs_f64());
+    println!(
+        "{what:<34} {rows:>8} rows in {:>6.2} s {:>9.0} rows/s",
+        took.as_secs_f64(),
+        rows as f64 / took.as_secs_f64()
+    );
 }

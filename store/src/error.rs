@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use leveret_common::{message::InvalidMessage, once::OnceError};
+use leveret_common::message::InvalidMessage;
 
 /// A store could not be opened, or did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,6 @@ impl From<sqlx::Error> for StoreError {
 
 /// A store of marks that failed.
 #[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
-pub(crate) fn once_error(error: impl Error + Send + Sync + 'static) -> OnceError {
-    OnceError::Store(Box::new(error))
+pub(crate) fn once_error(error: impl Error + Send + Sync + 'static) -> leveret_common::once::OnceError {
+    leveret_common::once::OnceError::Store(Box::new(error))
 }

@@ -1,5 +1,7 @@
 //! What every store of marks promises, asked of each.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers too")]
+
 use std::{any::Any, sync::Arc, time::Duration};
 
 use leveret_common::{
@@ -104,7 +106,7 @@ fn duplicate(of: &str) -> Claim {
     Claim::Duplicate { of: id(of) }
 }
 
-fn is_lost(result: Result<(), OnceError>) -> bool {
+fn is_lost(result: &Result<(), OnceError>) -> bool {
     matches!(result, Err(OnceError::Lost { .. }))
 }
 
@@ -169,7 +171,7 @@ async fn a_redelivered_task_takes_over_at_once(place: Place) {
     assert_eq!(place.claim(&killed).await, Claim::First);
     assert_eq!(place.claim_redelivered(&second).await, Claim::First);
     // Should the first one live after all, it learns of it, and cannot free what is not its own.
-    assert!(is_lost(place.once.extend(&killed).await));
+    assert!(is_lost(&place.once.extend(&killed).await));
     place.once.release(&killed).await.unwrap();
     place.once.forget(&killed).await.unwrap();
     assert_eq!(place.claim(&task("a")).await, Claim::Busy { until: place.after(MINUTE) });
@@ -189,7 +191,7 @@ async fn a_claim_that_is_extended_outlives_its_lease(place: Place) {
     }
     assert_eq!(place.claim(&task("a")).await, Claim::Busy { until: place.after(MINUTE) });
     place.clock.advance(MINUTE);
-    assert!(is_lost(place.once.extend(&mark).await), "a lease that is over is not brought back");
+    assert!(is_lost(&place.once.extend(&mark).await), "a lease that is over is not brought back");
     assert_eq!(place.claim(&mark).await, Claim::First, "but may be claimed again");
 }
 
@@ -233,7 +235,7 @@ async fn a_claim_that_another_task_took_cannot_be_done(place: Place) {
     assert_eq!(place.claim(&slow).await, Claim::First);
     place.clock.advance(MINUTE);
     assert_eq!(place.claim(&invoice("b")).await, Claim::First);
-    assert!(is_lost(place.once.done(&slow).await));
+    assert!(is_lost(&place.once.done(&slow).await));
     // Where nobody has taken it, a lease that is over does not matter.
     let late = task("c");
     assert_eq!(place.claim(&late).await, Claim::First);

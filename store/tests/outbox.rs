@@ -1,5 +1,7 @@
 //! What is written into an outbox is published if its transaction commits: all of it, in order.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers too")]
+
 use std::{collections::HashSet, time::Duration};
 
 use leveret_common::{

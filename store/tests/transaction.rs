@@ -1,5 +1,7 @@
 //! Work and its mark commit together: however an attempt ends, the work takes effect once.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers too")]
+
 use std::time::Duration;
 
 use leveret_common::{

@@ -216,9 +216,11 @@ mod tests {
             once.claim(&mark(id), false).await.unwrap();
             once.done(&mark(id)).await.unwrap();
         }
-        let marks = once.marks.lock();
-        assert!(marks.younger.len() + marks.elder.len() <= 101);
-        drop(marks);
+        let remembered = {
+            let marks = once.marks.lock();
+            marks.younger.len() + marks.elder.len()
+        };
+        assert!(remembered <= 101, "{remembered}");
         assert_eq!(once.claim(&mark(0), false).await.unwrap(), Claim::First);
         assert_eq!(once.claim(&mark(999), false).await.unwrap(), Claim::Done);
         assert!(once.extend(&at_work).await.is_ok());
