@@ -11,6 +11,7 @@ pub use leveret_common::{
     headers::{HeaderValue, Headers},
     link::{ConnectError, PublishError},
     message::Message,
+    once,
     retry::{Backoff, Failed, Jitter, Retry, RetryPolicy, Tiers},
     task::{Task, TaskDefaults, TaskId, Unique},
     topology::{QueueName, QueueSettings, Topology},
@@ -34,5 +35,8 @@ pub use leveret_worker::{
 pub use leveret_common as common;
 /// The crate of schedules and the cron producer, whole.
 pub use leveret_producer as producer;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+/// The crate of the stores: marks of what was done, and the outbox.
+pub use leveret_store as store;
 /// The crate of the worker, whole.
 pub use leveret_worker as worker;

@@ -10,6 +10,7 @@
 //! | [`link`] | connections, the publisher, the consumer, the channel pool |
 //! | [`client`] | [`Client`](client::Client), which publishes tasks |
 //! | [`dead_letters`] | [`DeadLetters`](dead_letters::DeadLetters): look at them, replay them, remove them |
+//! | [`once`] | [`Mark`](once::Mark) and [`OnceStore`](once::OnceStore): work that takes effect once |
 //! | [`config`] | the `[broker]` and `[queues]` tables of `leveret.toml` |
 //! | [`clock`] | the one clock, which tests can hold still |
 //! | [`metrics`], [`trace_context`], `telemetry` | what is counted, traced and logged |
@@ -24,6 +25,7 @@ pub mod headers;
 pub mod link;
 pub mod message;
 pub mod metrics;
+pub mod once;
 pub mod retry;
 mod schema;
 pub mod task;

@@ -1,6 +1,8 @@
 //! A task message to be published.
 
-use std::time::Duration;
+mod stored;
+
+use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
 use lapin::{BasicProperties, types::ShortString};
@@ -16,6 +18,8 @@ use crate::{
     wire::{Encoding, JSON, Limits, Outgoing, TooLong, header, short},
 };
 
+pub use stored::{StoredMessage, StoredProperties};
+
 /// A task to be published: made from a [`Task`], or from a name and a body.
 #[derive(Clone, Debug)]
 pub struct Message {
@@ -26,7 +30,7 @@ pub struct Message {
     queue: String,
     suffix: Option<String>,
     content_type: String,
-    content_encoding: Option<&'static str>,
+    content_encoding: Option<Cow<'static, str>>,
     priority: Option<u8>,
     reply_to: Option<(String, Option<String>)>,
     not_before: When,
@@ -236,7 +240,7 @@ impl Message {
         match encoding.compress(&self.body) {
             Ok(body) if body.len() < self.body.len() => {
                 self.body = body.into();
-                self.content_encoding = Some(encoding.as_str());
+                self.content_encoding = Some(Cow::Borrowed(encoding.as_str()));
             }
             Ok(_) => {}
             Err(error) => self.wrong = Some(InvalidMessage::Compression(error.to_string())),
@@ -247,7 +251,7 @@ impl Message {
     /// Says that the body is compressed already: `gzip` or `zstd`.
     #[must_use]
     pub fn content_encoding(mut self, encoding: &'static str) -> Self {
-        self.content_encoding = Some(encoding);
+        self.content_encoding = Some(Cow::Borrowed(encoding));
         self
     }
 
@@ -325,7 +329,7 @@ impl Message {
             properties = properties.with_headers(self.headers.into());
         }
         if let Some(encoding) = self.content_encoding {
-            properties = properties.with_content_encoding(short("content encoding", encoding)?);
+            properties = properties.with_content_encoding(short("content encoding", &encoding)?);
         }
         if let Some(priority) = self.priority {
             properties = properties.with_priority(priority);
@@ -371,6 +375,12 @@ pub enum InvalidMessage {
     /// The body cannot be compressed.
     #[error("the body cannot be compressed: {0}")]
     Compression(String),
+    /// A header that was stored has a value that no header of a message can have.
+    #[error("header {name:?} must be a text, a whole number or a boolean")]
+    Header {
+        /// Its name.
+        name: String,
+    },
     /// Properties and headers do not fit into one frame, with room for what the broker adds.
     #[error("properties and headers have {bytes} bytes, the limit is {limit}: put what is large into the body")]
     HeadersTooLarge {

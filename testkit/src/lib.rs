@@ -6,11 +6,13 @@
 //!   not do everything.
 //! - [`Node::private`] is a broker that one test may stop, kill and start again.
 //! - [`FaultProxy`] stands between a client and the broker and cuts, refuses, stalls or delays.
+//! - [`Postgres::shared`] and [`Redis::shared`] do for databases what the broker does: a test has its own [`Database`],
+//!   or its own prefix of keys.
 //! - [`eventually`] waits for a condition with a deadline; nothing here sleeps and hopes.
 //! - [`foreign`] runs clients in other languages: pika, npm's amqplib and `amqp-publish`.
 //!
 //! A helper that cannot do its work panics and says why, because that is what fails a test. Every wait has a deadline.
-//! This is the one library of the workspace that reads the environment (`AMQP_URL`): it runs in tests only, where no
+//! This is the one library of the workspace that reads the environment (`AMQP_URL`, `POSTGRES_URL`, `REDIS_URL`): it runs in tests only, where no
 //! binary stands in front of it.
 
 #![expect(clippy::panic, reason = "a test helper reports by failing the test")]
@@ -23,6 +25,7 @@ mod message;
 mod node;
 mod proxy;
 mod script;
+mod services;
 mod user;
 mod vhost;
 
@@ -31,5 +34,6 @@ pub use eventually::{Answer, eventually, eventually_eq};
 pub use message::Message;
 pub use node::{ClientCertificates, Node};
 pub use proxy::{Direction, FaultProxy};
+pub use services::{Database, Postgres, Redis};
 pub use user::{Permissions, User};
 pub use vhost::{Connection, Depth, Vhost};

@@ -391,19 +391,16 @@ fn fit_consumer_timeout(
     let short = kinds.iter().filter(|(_, kind)| !kind.policy.long);
     let Some((task, kind)) = short.max_by_key(|(_, kind)| kind.policy.timeout) else { return Ok(()) };
     let timeout = kind.policy.timeout;
-    for QueuePlan { name, options, .. } in pools.iter_mut().flat_map(|pool| &mut pool.queues) {
-        let turns = |options: &QueueOptions| {
-            let turns = usize::from(options.effective_prefetch()).div_ceil(options.concurrency);
-            u32::try_from(turns).unwrap_or(u32::MAX)
-        };
-        if options.prefetch.is_none() && timeout.saturating_mul(turns(options)) >= limit {
+    if timeout >= limit {
+        let (timeout, limit) = (duration::format(timeout), duration::format(limit));
+        return Err(BuildError::TooLong { task: task.clone(), timeout, limit });
+    }
+    for QueuePlan { options, .. } in pools.iter_mut().flat_map(|pool| &mut pool.queues) {
+        let turns = usize::from(options.effective_prefetch()).div_ceil(options.concurrency);
+        let turns = u32::try_from(turns).unwrap_or(u32::MAX);
+        // A prefetch that was chosen is trusted: short tasks are given long timeouts by default.
+        if options.prefetch.is_none() && timeout.saturating_mul(turns) >= limit {
             options.prefetch = u16::try_from(options.concurrency).ok();
-        }
-        let turns = turns(options);
-        if timeout.saturating_mul(turns) >= limit {
-            let (task, queue) = (task.clone(), name.to_string());
-            let (timeout, limit) = (duration::format(timeout), duration::format(limit));
-            return Err(BuildError::TooLong { task, timeout, queue, turns, limit });
         }
     }
     Ok(())
@@ -472,19 +469,15 @@ pub enum BuildError {
     },
     /// A task may run for longer than the broker leaves a delivery unacknowledged.
     #[error(
-        "task {task:?} may run for {timeout} ({turns} of them in a row on queue {queue:?}), and RabbitMQ takes back what \
-         is not acknowledged within {limit}, to give it to another worker: mark the task `long`, or raise \
-         consumer_timeout in RabbitMQ's configuration and in [broker] alike"
+        "task {task:?} may run for {timeout}, and RabbitMQ takes back what is not acknowledged within {limit}, to give it \
+         to another worker: mark the task `long`, or raise consumer_timeout in RabbitMQ's configuration and in [broker] \
+         alike"
     )]
     TooLong {
         /// The task.
         task: String,
         /// Its timeout.
         timeout: String,
-        /// The queue.
-        queue: String,
-        /// How many may have to run one after the other before the last is acknowledged.
-        turns: u32,
         /// The broker's limit, as the settings have it.
         limit: String,
     },

@@ -10,6 +10,7 @@ use leveret_common::{
     clock::{Clock, UnixMillis},
     headers::Headers,
     message::Message,
+    once::Mark,
     task::{Task, TaskId},
     trace_context::TraceContext,
     wire::{Envelope, Facts},
@@ -21,6 +22,7 @@ use tracing::Span;
 
 use crate::{
     handler::Kind,
+    layer::Claimed,
     outcome::{Ended, Error, ErrorKind},
     state::State,
 };
@@ -52,6 +54,7 @@ struct Notes {
     heard: Option<Instant>,
     follow_ups: Vec<Message>,
     fields: String,
+    claimed: Option<Claimed>,
 }
 
 /// What all tasks of a queue share.
@@ -308,6 +311,20 @@ impl Context {
         if !follow_ups.is_empty() {
             self.0.notes.lock().follow_ups = follow_ups.into_iter().map(change).collect();
         }
+    }
+
+    /// The mark by which the layer [`Once`](crate::layer::Once) tells that this task's work is done: for a handler that
+    /// commits it together with its own work. `None` without that layer.
+    pub fn once_mark(&self) -> Option<Mark> {
+        self.0.notes.lock().claimed.as_ref().map(|claimed| claimed.mark().clone())
+    }
+
+    pub(crate) fn set_claimed(&self, claimed: Claimed) {
+        self.0.notes.lock().claimed = Some(claimed);
+    }
+
+    pub(crate) fn take_claimed(&self) -> Option<Claimed> {
+        self.0.notes.lock().claimed.take()
     }
 
     /// Takes out the tasks that are to follow.

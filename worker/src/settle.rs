@@ -15,13 +15,14 @@ use crate::{
     context::Context,
     fate::Fate,
     lane::Lane,
+    layer::Claimed,
     outcome::{Ended, Error, Outcome},
 };
 
 /// How a delivery is to be settled.
 pub(crate) enum Verdict {
-    /// It is done with; the result, if there is one, goes to whoever asked.
-    Done(Option<serde_json::Value>),
+    /// It is done with; the result, if there is one, goes to whoever asked, and the mark that it was done is set.
+    Done { result: Option<serde_json::Value>, claimed: Option<Claimed> },
     /// It is done with, and nobody hears of it.
     Discarded,
     /// It was called off, for this reason; whoever asked for a result is told.
@@ -60,8 +61,9 @@ impl Move {
 impl Lane {
     /// Settles an attempt by how it ended. The tasks that are to follow it are published first.
     pub(crate) async fn conclude(&self, delivery: Delivery, context: &Context, ended: Ended) {
-        let mut ended = ended;
-        if !delivery.is_stale() && context.fate(&ended) == Fate::Done {
+        let (mut ended, claimed) = (ended, context.take_claimed());
+        // What a mark says is done must have been done whole, even if the broker gives the task out again.
+        if context.fate(&ended) == Fate::Done && (claimed.is_some() || !delivery.is_stale()) {
             match self.publish_follow_ups(context.take_follow_ups()).await {
                 Ok(()) => {}
                 Err(error @ (PublishError::Refused | PublishError::Unconfirmed { .. } | PublishError::Closed)) => {
@@ -73,13 +75,16 @@ impl Lane {
                 }
             }
         }
-        let verdict = self.verdict(context, ended);
+        let fate = context.fate(&ended);
+        if let Some(claimed) = claimed.as_ref().filter(|_| fate != Fate::Done) {
+            claimed.settle(fate).await;
+        }
+        let verdict = self.verdict(context, fate, ended, claimed);
         self.settle(delivery, context.envelope(), verdict).await;
     }
 
-    fn verdict(&self, context: &Context, ended: Ended) -> Verdict {
+    fn verdict(&self, context: &Context, fate: Fate, ended: Ended, claimed: Option<Claimed>) -> Verdict {
         let (now, attempt) = (self.surroundings.clock.now(), context.attempt());
-        let fate = context.fate(&ended);
         let label = ended.as_ref().err().map_or("rejected", Error::label);
         let text = match &ended {
             Ok(Outcome::Reject(reason) | Outcome::Cancel(reason) | Outcome::Discard(reason)) => reason.clone(),
@@ -87,10 +92,10 @@ impl Lane {
             Err(error) => error.message.clone(),
         };
         match fate {
-            Fate::Done => Verdict::Done(match ended {
-                Ok(Outcome::Result(result)) => Some(result),
-                _ => None,
-            }),
+            Fate::Done => match ended {
+                Ok(Outcome::Result(result)) => Verdict::Done { result: Some(result), claimed },
+                _ => Verdict::Done { result: None, claimed },
+            },
             Fate::Snoozed(delay) => Verdict::Moved(Move::later(attempt, now + delay)),
             Fate::Discarded => {
                 info!(task_id = %context.id(), task = context.task(), reason = text, "discarded");
@@ -117,7 +122,7 @@ impl Lane {
 
     /// Does what the verdict asks for, in the order that loses nothing.
     pub(crate) async fn settle(&self, delivery: Delivery, envelope: &Envelope, verdict: Verdict) {
-        if delivery.is_stale() {
+        if delivery.is_stale() && !matches!(verdict, Verdict::Done { claimed: Some(_), .. }) {
             // The broker has given the task out again, and the attempt that follows has the last word. To act on
             // this one as well would make two tasks, or two replies, of one.
             let facts = &envelope.facts;
@@ -125,9 +130,14 @@ impl Lane {
             return delivery.ack();
         }
         match verdict {
-            Verdict::Done(result) => {
-                let answered = self.reply(envelope, ReplyStatus::Done, result.unwrap_or_default()).await;
-                if answered { delivery.ack() } else { delivery.requeue() }
+            Verdict::Done { result, claimed } => {
+                if !self.reply(envelope, ReplyStatus::Done, result.unwrap_or_default()).await {
+                    return delivery.requeue();
+                }
+                if let Some(claimed) = claimed {
+                    claimed.settle(Fate::Done).await;
+                }
+                delivery.ack();
             }
             Verdict::Discarded => delivery.ack(),
             Verdict::Cancelled(reason) => {
