@@ -94,7 +94,9 @@ impl State {
         if message.exchange.as_str().is_empty()
             && let Some(asker) = message.routing_key.as_str().strip_prefix(REPLY_TO)
         {
-            return Ok(self.answer(asker, &message));
+            self.answer(asker, &message);
+            // It went to no queue: that is what its publisher hears, whether the asker is there or not.
+            return Ok(Publish::Unroutable);
         }
         let headers = message.properties.headers().as_ref();
         let queues = self.route(message.exchange.as_str(), message.routing_key.as_str(), headers)?;
@@ -135,13 +137,13 @@ impl State {
     }
 
     /// Hands a direct reply to the one who asked.
-    fn answer(&mut self, asker: &str, message: &Incoming) -> Publish {
+    fn answer(&mut self, asker: &str, message: &Incoming) {
         let key = asker.strip_prefix('.').and_then(|asker| asker.split_once('.'));
         let key = key.and_then(|(connection, channel)| Some((connection.parse().ok()?, channel.parse().ok()?)));
         let asker = key.and_then(|key: ChannelKey| Some((key, self.channels.get_mut(&key)?)));
         let Some((key, channel, tag)) = asker.and_then(|(key, asker)| asker.replies.clone().map(|tag| (key, asker, tag)))
         else {
-            return Publish::Unroutable;
+            return;
         };
         channel.last_tag += 1;
         let deliver = basic::Deliver {
@@ -152,7 +154,6 @@ impl State {
             routing_key: message.routing_key.clone(),
         };
         channel.send(key.1, basic::AMQPMethod::Deliver(deliver), message.properties.clone(), &message.body);
-        Publish::Stored
     }
 
     fn store(
@@ -213,7 +214,7 @@ impl State {
                 exchange: message.exchange.clone(),
                 routing_key: message.routing_key.clone(),
             };
-            let properties = message.properties(quorum);
+            let properties = message.properties(quorum, false);
             channel.send(key.1, basic::AMQPMethod::Deliver(deliver), properties, &message.body);
             self.journal.delivered((key, channel.last_tag), name, &message, self.clock.now());
             if !no_ack {
@@ -240,7 +241,7 @@ impl State {
             routing_key: message.routing_key.clone(),
             message_count: left,
         };
-        channel.send(key.1, basic::AMQPMethod::GetOk(got), message.properties(quorum), &message.body);
+        channel.send(key.1, basic::AMQPMethod::GetOk(got), message.properties(quorum, true), &message.body);
         if !no_ack {
             let taken = Taken { queue: name.to_owned(), consumer: None, message };
             channel.unsettled.insert(channel.last_tag, taken);

@@ -108,7 +108,7 @@ impl Journal {
 
     pub(super) fn delivered(&mut self, key: (ChannelKey, u64), queue: &str, message: &Stored, now: UnixMillis) {
         let body = message.body.to_vec();
-        let envelope = Envelope::decode(queue, message.returns > 0, message.properties(false), body, &Limits::default());
+        let envelope = Envelope::decode(queue, message.returns > 0, message.properties.clone(), body, &Limits::default());
         let facts = match envelope {
             Ok(envelope) => envelope.facts,
             Err(unreadable) => unreadable.envelope.facts,

@@ -93,7 +93,7 @@ impl MemoryBroker {
             exchange: stored.exchange.as_str().to_owned(),
             routing_key: stored.routing_key.as_str().to_owned(),
             redelivered: stored.returns > 0,
-            properties: stored.properties(quorum),
+            properties: stored.properties(quorum, true),
             body: stored.body.to_vec(),
         };
         found.iter().map(message).collect()

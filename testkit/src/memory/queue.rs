@@ -27,9 +27,10 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// The properties as a consumer of a quorum queue sees them: its returns are among the headers.
-    pub(super) fn properties(&self, quorum: bool) -> BasicProperties {
-        if !quorum {
+    /// The properties as they are given out. A quorum queue tells the returns: to a consumer once there are any, to one
+    /// who asks for a single message always.
+    pub(super) fn properties(&self, quorum: bool, asked: bool) -> BasicProperties {
+        if !quorum || !(asked || self.returns > 0) {
             return self.properties.clone();
         }
         let mut headers = self.properties.headers().clone().unwrap_or_default();
@@ -175,7 +176,8 @@ impl Queue {
 
     /// The consumer whose turn it is among those that have room.
     pub(super) fn next_consumer(&mut self) -> Option<&mut Consumer> {
-        let count = self.consumers.len();
+        let single = matches!(self.arguments.inner().get("x-single-active-consumer"), Some(AMQPValue::Boolean(true)));
+        let count = if single { self.consumers.len().min(1) } else { self.consumers.len() };
         let place = (0..count).map(|step| (self.turn + step) % count).find(|at| self.consumers[*at].has_room())?;
         self.turn = place + 1;
         self.consumers.get_mut(place)

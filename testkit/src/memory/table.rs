@@ -47,16 +47,19 @@ pub(super) fn short(text: impl AsRef<str>) -> ShortString {
 /// The first argument in which two declarations differ, and what each says, as RabbitMQ puts it.
 pub(super) fn difference(wanted: &FieldTable, there: &FieldTable) -> Option<(String, String, String)> {
     let same = |a: &AMQPValue, b: &AMQPValue| a == b || integer(a).is_some_and(|number| Some(number) == integer(b));
-    let said = |value: Option<&AMQPValue>| match value {
-        None => "none".to_owned(),
-        Some(value) => format!("the value '{}' of type '{}'", shown(value), kind(value)),
-    };
     let names = wanted.inner().keys().chain(there.inner().keys());
     let mut pairs = names.map(|name| (name, wanted.inner().get(name.as_str()), there.inner().get(name.as_str())));
     let (name, wanted, there) = pairs.find(|(_, wanted, there)| match (wanted, there) {
         (Some(wanted), Some(there)) => !same(wanted, there),
         _ => true,
     })?;
+    // Types are told only where they differ.
+    let alike = wanted.map(kind) == there.map(kind);
+    let said = |value: Option<&AMQPValue>| match value {
+        None => "none".to_owned(),
+        Some(value) if alike => format!("'{}'", shown(value)),
+        Some(value) => format!("the value '{}' of type '{}'", shown(value), kind(value)),
+    };
     Some((name.to_string(), said(wanted), said(there)))
 }
 
