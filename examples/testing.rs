@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use leveret::{BrokerSettings, Client, Context, Error, Job, Outcome, PublishError, Task, TaskPolicy, Worker, WorkerBuilder};
+use leveret::{
+    BrokerSettings, Client, Context, Error, Job, Outcome, PublishError, Task, TaskPolicy, Worker, WorkerBuilder,
+};
 use leveret_testkit::MemoryBroker;
 use serde::{Deserialize, Serialize};
 

@@ -125,9 +125,8 @@ impl Site {
 
 async fn publish(channel: &Channel, exchange: &str, key: &str, properties: BasicProperties) -> String {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-    let published = async {
-        channel.basic_publish(short(exchange), short(key), options, b"{}", properties).await?.await
-    };
+    let published =
+        async { channel.basic_publish(short(exchange), short(key), options, b"{}", properties).await?.await };
     match published.await {
         Ok(Confirmation::Ack(None)) => "stored".to_owned(),
         Ok(Confirmation::Ack(Some(returned))) => format!("returned, {} {}", returned.reply_code, returned.reply_text),
@@ -370,7 +369,8 @@ async fn what_a_client_may_not_do_is_told_in_the_same_words() {
         let said = publish(&channel, "leveret.tasks", "mail", message("a").with_user_id(short("somebody"))).await;
         site.see(format_args!("somebody else's name: {said}"));
 
-        let (one, other) = (site.channel().await, Connection::connect(&site.url, ConnectionProperties::default()).await);
+        let (one, other) =
+            (site.channel().await, Connection::connect(&site.url, ConnectionProperties::default()).await);
         let exclusive = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
         one.queue_declare(short("mine"), exclusive, FieldTable::default()).await.unwrap();
         let channel = other.unwrap().create_channel().await.unwrap();
@@ -384,8 +384,7 @@ async fn what_a_client_may_not_do_is_told_in_the_same_words() {
 async fn queues_and_exchanges_of_a_connection_come_and_go() {
     same(async |site| {
         let channel = site.channel().await;
-        let exclusive =
-            QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+        let exclusive = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
         let queue = channel.queue_declare(short(""), exclusive, FieldTable::default()).await.unwrap();
         let name = queue.name().clone();
         let none = FieldTable::default;
@@ -400,7 +399,10 @@ async fn queues_and_exchanges_of_a_connection_come_and_go() {
 
         // The queue had one of them, and gives it out again in its old place, marked.
         let first = channel.basic_get(name.clone(), BasicGetOptions::default()).await.unwrap().unwrap();
-        channel.basic_nack(first.delivery.delivery_tag, BasicNackOptions { multiple: false, requeue: true }).await.unwrap();
+        channel
+            .basic_nack(first.delivery.delivery_tag, BasicNackOptions { multiple: false, requeue: true })
+            .await
+            .unwrap();
         let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
         let mut consumer = channel.basic_consume(name.clone(), short("me"), options, none()).await.unwrap();
         let delivery = consumer.next().await.unwrap().unwrap();
@@ -438,7 +440,8 @@ async fn a_direct_reply_reaches_the_one_who_asked() {
         let got = async || answering.basic_get(short("bulk"), BasicGetOptions::default()).await.unwrap();
         let question = eventually(PATIENCE, got).await;
         let to = question.delivery.properties.reply_to().clone().unwrap();
-        let said = publish(&answering, "", to.as_str(), BasicProperties::default().with_message_id(short("answer"))).await;
+        let said =
+            publish(&answering, "", to.as_str(), BasicProperties::default().with_message_id(short("answer"))).await;
         site.see(format_args!("answered: {said}"));
         let reply = replies.next().await.unwrap().unwrap();
         let id = reply.properties.message_id().clone().unwrap();

@@ -135,7 +135,8 @@ impl MemoryBroker {
     /// # Panics
     /// If one is there with other arguments.
     pub fn apply(&self, topology: &Topology) {
-        let said = |arguments: &_| Declaration { durable: true, auto_delete: false, arguments: table::arguments(arguments) };
+        let said =
+            |arguments: &_| Declaration { durable: true, auto_delete: false, arguments: table::arguments(arguments) };
         let mut state = self.shared.state();
         let mut declare = || {
             for exchange in topology.exchanges() {
@@ -161,9 +162,8 @@ impl MemoryBroker {
     /// # Panics
     /// If it is there with other arguments, or its name breaks the rules of names.
     pub fn declare<T: Task>(&self) {
-        let topology = Topology::new(&BrokerSettings::default().namespace).and_then(|topology| {
-            Ok(topology.queue(QueueName::new(T::DEFAULTS.queue)?, QueueSettings::default()))
-        });
+        let topology = Topology::new(&BrokerSettings::default().namespace)
+            .and_then(|topology| Ok(topology.queue(QueueName::new(T::DEFAULTS.queue)?, QueueSettings::default())));
         self.apply(&topology.unwrap_or_else(|error| panic!("{error}")));
     }
 

@@ -141,7 +141,8 @@ impl State {
         let key = asker.strip_prefix('.').and_then(|asker| asker.split_once('.'));
         let key = key.and_then(|(connection, channel)| Some((connection.parse().ok()?, channel.parse().ok()?)));
         let asker = key.and_then(|key: ChannelKey| Some((key, self.channels.get_mut(&key)?)));
-        let Some((key, channel, tag)) = asker.and_then(|(key, asker)| asker.replies.clone().map(|tag| (key, asker, tag)))
+        let Some((key, channel, tag)) =
+            asker.and_then(|(key, asker)| asker.replies.clone().map(|tag| (key, asker, tag)))
         else {
             return;
         };
@@ -173,21 +174,21 @@ impl State {
         queue.push(Stored { number, exchange, routing_key, properties, body, returns: 0, expires_at });
         let oldest = if queue.is_over() && !queue.refuses() { queue.pop() } else { None };
         if let Some(oldest) = oldest {
-            self.dead_letter(name, oldest, Why::MaxLength);
+            self.dead_letter(name, &oldest, Why::MaxLength);
         }
         self.dispatch(name);
         self.tell();
     }
 
     /// Moves a message that has died in a queue to where the queue's dead letters go.
-    pub(super) fn dead_letter(&mut self, name: &str, message: Stored, why: Why) {
+    pub(super) fn dead_letter(&mut self, name: &str, message: &Stored, why: Why) {
         let Some((exchange, routing_key)) = self.queues.get(name).and_then(Queue::dead_letters_to) else { return };
         let exchange = table::short(exchange);
         let routing_key = routing_key.map_or_else(|| message.routing_key.clone(), table::short);
-        let properties = death::noted(&message, name, why, self.clock.now());
+        let properties = death::noted(message, name, why, self.clock.now());
         let headers = properties.headers().as_ref();
         let queues = self.route(exchange.as_str(), routing_key.as_str(), headers).unwrap_or_default();
-        self.journal.dead_lettered(name, &message, why);
+        self.journal.dead_lettered(name, message, why);
         for queue in queues.iter().filter(|queue| !death::is_cycle(&properties, queue)) {
             self.store(queue, exchange.clone(), routing_key.clone(), properties.clone(), message.body.clone());
         }
@@ -250,13 +251,7 @@ impl State {
     }
 
     /// Settles one delivery, or all up to it; tag 0 then stands for all there are.
-    pub(super) fn settle(
-        &mut self,
-        key: ChannelKey,
-        tag: u64,
-        multiple: bool,
-        verdict: Verdict,
-    ) -> Result<(), Fault> {
+    pub(super) fn settle(&mut self, key: ChannelKey, tag: u64, multiple: bool, verdict: Verdict) -> Result<(), Fault> {
         let Some(channel) = self.channels.get_mut(&key) else { return Ok(()) };
         if !(channel.unsettled.contains_key(&tag) || (multiple && tag == 0)) {
             return Err(Fault::precondition(format_args!("unknown delivery tag {tag}")));
@@ -283,11 +278,11 @@ impl State {
             }
             match verdict {
                 Verdict::Ack => {}
-                Verdict::Reject => self.dead_letter(&name, message, Why::Rejected),
+                Verdict::Reject => self.dead_letter(&name, &message, Why::Rejected),
                 Verdict::Requeue => {
                     message.returns += 1;
                     if queue.delivery_limit().is_some_and(|limit| u64::from(message.returns) > limit) {
-                        self.dead_letter(&name, message, Why::DeliveryLimit);
+                        self.dead_letter(&name, &message, Why::DeliveryLimit);
                     } else {
                         queue.put_back(message);
                     }
@@ -358,7 +353,8 @@ impl State {
             self.close_channel(key);
         }
         let owned = |queue: &Queue| queue.owner == Some(connection);
-        let names: Vec<_> = self.queues.iter().filter(|(_, queue)| owned(queue)).map(|(name, _)| name.clone()).collect();
+        let names: Vec<_> =
+            self.queues.iter().filter(|(_, queue)| owned(queue)).map(|(name, _)| name.clone()).collect();
         for name in names {
             self.delete_queue(&name);
         }

@@ -36,9 +36,7 @@ pub(super) fn noted(message: &Stored, queue: &str, why: Why, now: UnixMillis) ->
     let mut headers = message.properties.headers().clone().unwrap_or_default();
     let mut deaths = deaths(&headers);
     if deaths.is_empty() {
-        for (name, value) in
-            [("exchange", message.exchange.as_str()), ("queue", queue), ("reason", why.as_str())]
-        {
+        for (name, value) in [("exchange", message.exchange.as_str()), ("queue", queue), ("reason", why.as_str())] {
             headers.insert(short(format!("x-first-death-{name}")), long(value));
         }
     }
@@ -103,4 +101,3 @@ fn without_expiration(from: &BasicProperties) -> BasicProperties {
     );
     to
 }
-

@@ -82,7 +82,8 @@ impl Exchange {
             Kind::Fanout => taking(&|_| true),
             Kind::ConsistentHash => {
                 let header = table::text(&self.arguments, "hash-header");
-                let key = header.map_or(Some(routing_key), |name| headers.and_then(|headers| table::text(headers, name)));
+                let key =
+                    header.map_or(Some(routing_key), |name| headers.and_then(|headers| table::text(headers, name)));
                 self.share(key.unwrap_or_default()).into_iter().collect()
             }
         }

@@ -52,7 +52,8 @@ impl Journal {
 
     /// What is with workers, for people.
     pub(super) fn running(&self) -> Vec<String> {
-        let shown = |running: &Running| format!("{} {} of queue {}", running.facts.task, running.facts.id, running.queue);
+        let shown =
+            |running: &Running| format!("{} {} of queue {}", running.facts.task, running.facts.id, running.queue);
         self.running.values().map(shown).collect()
     }
 
@@ -108,7 +109,8 @@ impl Journal {
 
     pub(super) fn delivered(&mut self, key: (ChannelKey, u64), queue: &str, message: &Stored, now: UnixMillis) {
         let body = message.body.to_vec();
-        let envelope = Envelope::decode(queue, message.returns > 0, message.properties.clone(), body, &Limits::default());
+        let envelope =
+            Envelope::decode(queue, message.returns > 0, message.properties.clone(), body, &Limits::default());
         let facts = match envelope {
             Ok(envelope) => envelope.facts,
             Err(unreadable) => unreadable.envelope.facts,
@@ -123,9 +125,10 @@ impl Journal {
             (Verdict::Ack, Some(Moved::Ended(end))) => end,
             (Verdict::Ack, None) => End::Done,
             (Verdict::Requeue, _) => End::Returned,
-            (Verdict::Reject, _) => {
-                End::Dead { reason: Why::Rejected.as_str().to_owned(), error: "the worker left it to the broker".to_owned() }
-            }
+            (Verdict::Reject, _) => End::Dead {
+                reason: Why::Rejected.as_str().to_owned(),
+                error: "the worker left it to the broker".to_owned(),
+            },
         };
         self.handled.push(Handled {
             task: running.facts.task,
@@ -143,7 +146,8 @@ impl Journal {
             return;
         }
         let id = message.properties.message_id().as_ref().map(|id| id.as_str().to_owned()).unwrap_or_default();
-        let returned = |handled: &&mut Handled| handled.queue == queue && handled.id == id && handled.end == End::Returned;
+        let returned =
+            |handled: &&mut Handled| handled.queue == queue && handled.id == id && handled.end == End::Returned;
         if let Some(handled) = self.handled.iter_mut().rev().find(returned) {
             let error = format!("given out {} times and never settled", message.returns);
             handled.end = End::Dead { reason: "delivery-limit".to_owned(), error };

@@ -128,7 +128,8 @@ impl MemoryBroker {
 fn arguments<T: Task>(message: &Message) -> T {
     let (properties, body) = (message.properties.clone(), message.body.clone());
     let envelope = Envelope::decode(&message.routing_key, false, properties, body, &Limits::default());
-    let envelope = envelope.unwrap_or_else(|error| panic!("a message that was published as {} is none: {error}", T::NAME));
+    let envelope =
+        envelope.unwrap_or_else(|error| panic!("a message that was published as {} is none: {error}", T::NAME));
     let body: &[u8] = if envelope.body.is_empty() { b"null" } else { &envelope.body };
     serde_json::from_slice(body).unwrap_or_else(|error| panic!("the body is not what task {} takes: {error}", T::NAME))
 }

@@ -208,11 +208,8 @@ impl Session {
             }
             Method::Declare(asked) => {
                 let kind = Kind::parse(asked.kind.as_str())?;
-                let as_said = Declaration {
-                    durable: asked.durable,
-                    auto_delete: asked.auto_delete,
-                    arguments: asked.arguments,
-                };
+                let as_said =
+                    Declaration { durable: asked.durable, auto_delete: asked.auto_delete, arguments: asked.arguments };
                 self.shared.state().declare_exchange(asked.exchange.as_str(), kind, as_said)?;
                 (Method::DeclareOk(exchange::DeclareOk {}), asked.nowait)
             }
@@ -258,8 +255,7 @@ impl Session {
             }
             Method::Declare(asked) => {
                 let mut state = self.shared.state();
-                let queue: String =
-                    if asked.queue.as_str().is_empty() { state.new_name() } else { asked.queue.into() };
+                let queue: String = if asked.queue.as_str().is_empty() { state.new_name() } else { asked.queue.into() };
                 if !asked.passive {
                     let as_said = Declaration {
                         durable: asked.durable,
@@ -411,9 +407,8 @@ impl Session {
     fn publish_if_whole(&mut self, number: u16) -> Result<(), Fault> {
         let key = (self.number, number);
         let open = self.open(number);
-        let is_whole = |coming: &Coming| {
-            coming.header.as_ref().is_some_and(|header| header.body_size <= coming.body.len() as u64)
-        };
+        let is_whole =
+            |coming: &Coming| coming.header.as_ref().is_some_and(|header| header.body_size <= coming.body.len() as u64);
         let Some(Coming { method, header: Some(header), body }) = open.coming.take_if(|coming| is_whole(coming)) else {
             return Ok(());
         };

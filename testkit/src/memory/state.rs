@@ -209,7 +209,7 @@ impl State {
         {
             let name = name.clone();
             if let Some(message) = self.queues.get_mut(&name).and_then(Queue::pop) {
-                self.dead_letter(&name, message, super::death::Why::Expired);
+                self.dead_letter(&name, &message, super::death::Why::Expired);
             }
         }
     }
