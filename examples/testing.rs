@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use leveret::{
-    BrokerSettings, Client, Context, Error, Job, Outcome, PublishError, Task, TaskPolicy, Worker, WorkerBuilder,
+    Backoff, BrokerSettings, Client, Context, Error, Job, Outcome, PublishError, Task, TaskPolicy, Worker,
+    WorkerBuilder,
 };
 use leveret_testkit::MemoryBroker;
 use serde::{Deserialize, Serialize};
@@ -30,7 +31,7 @@ async fn remind(cx: Context, job: Job<Remind>) -> Result<Outcome, Error> {
 
 /// The worker as the program starts it; only the broker comes from outside.
 fn worker(broker: BrokerSettings) -> WorkerBuilder {
-    let policy = TaskPolicy::default().retries(5).backoff(leveret::Backoff::constant(Duration::from_secs(3_600)));
+    let policy = TaskPolicy::default().retries(5).backoff(Backoff::constant(Duration::from_secs(3_600)));
     Worker::builder(broker).policy(policy).task(remind)
 }
 
@@ -45,7 +46,7 @@ async fn send_invoice(client: &Client, invoice: u64, address: &str) -> Result<()
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let broker = MemoryBroker::new();
     let mut worker = broker.worker(worker(broker.settings())).await;
-    send_invoice(&broker.client(), 17, "ada@example.org").await?;
+    send_invoice(&broker.client().await, 17, "ada@example.org").await?;
     let begun = tokio::time::Instant::now();
     print!("{}", worker.run_to_end().await);
     println!("it is {} now, {:?} later", broker.clock().now().to_rfc3339(), begun.elapsed());
@@ -66,8 +67,8 @@ mod tests {
     #[tokio::test]
     async fn an_invoice_publishes_its_reminder() {
         let broker = MemoryBroker::new();
-        broker.declare::<Remind>();
-        send_invoice(&broker.client(), 17, "ada@example.org").await.unwrap();
+        broker.declare::<Remind>().await;
+        send_invoice(&broker.client().await, 17, "ada@example.org").await.unwrap();
         assert_eq!(broker.require_published::<Remind>(), task("ada@example.org"));
     }
 
@@ -81,7 +82,7 @@ mod tests {
     async fn a_reminder_is_sent_after_three_days_and_two_attempts_more() {
         let broker = MemoryBroker::new();
         let mut worker = broker.worker(worker(broker.settings())).await;
-        send_invoice(&broker.client(), 17, "ada@example.org").await.unwrap();
+        send_invoice(&broker.client().await, 17, "ada@example.org").await.unwrap();
         assert!(worker.run_for(Duration::from_secs(3 * 86_400 - 1)).await.is_empty());
 
         let report = worker.run_for(Duration::from_secs(1)).await;

@@ -7,7 +7,7 @@
 //! # async fn example(builder: impl Fn(leveret_common::config::BrokerSettings) -> leveret_worker::builder::WorkerBuilder) {
 //! let broker = leveret_testkit::MemoryBroker::new();
 //! let mut worker = broker.worker(builder(broker.settings())).await;
-//! // Publish through `broker.client()`, then:
+//! // Publish through `broker.client().await`, then:
 //! let report = worker.run_to_end().await;
 //! assert_eq!(report.len(), 1, "{report}");
 //! # }

@@ -61,7 +61,7 @@ async fn send(cx: Context, job: Job<SendEmail>) -> Result<Outcome, Error> {
 async fn a_published_task_is_run_by_the_worker_and_told() {
     let broker = MemoryBroker::at(START);
     let mut worker = broker.worker(worker(broker.settings())).await;
-    let client = broker.client();
+    let client = broker.client().await;
     let id = client.publish(&email("ada")).await.unwrap();
     assert_eq!(broker.require_published::<SendEmail>(), email("ada"));
     assert_eq!(broker.messages("mail").len(), 1, "it waits until it is run");
@@ -78,7 +78,7 @@ async fn a_published_task_is_run_by_the_worker_and_told() {
 async fn a_failing_task_is_tried_again_as_the_policy_says_and_then_dead_with_its_reason() {
     let broker = MemoryBroker::at(START);
     let mut worker = broker.worker(worker(broker.settings())).await;
-    let client = broker.client();
+    let client = broker.client().await;
     client.publish(&email("busy")).header("x-mine", "kept").await.unwrap();
 
     let minutes = |count: u64| START + Duration::from_secs(60 * count);
@@ -106,7 +106,7 @@ async fn a_failing_task_is_tried_again_as_the_policy_says_and_then_dead_with_its
 #[tokio::test]
 async fn every_way_in_which_an_attempt_can_end_is_told() {
     let broker = MemoryBroker::at(START);
-    let client = broker.client();
+    let client = broker.client().await;
     let mut worker = broker.worker(worker(broker.settings())).await;
     let hour = START + Duration::from_secs(3_600);
     for (to, end) in [
@@ -144,9 +144,9 @@ async fn every_way_in_which_an_attempt_can_end_is_told() {
 #[tokio::test]
 async fn what_was_not_published_as_expected_is_told_with_what_was() {
     let broker = MemoryBroker::new();
-    broker.declare::<SendEmail>();
+    broker.declare::<SendEmail>().await;
     broker.require_none::<CountEmail>();
-    let client = broker.client();
+    let client = broker.client().await;
     client.publish(&email("ada")).await.unwrap();
     client.publish(&email("bob")).await.unwrap();
     assert_eq!(broker.published_of::<SendEmail>(), [email("ada"), email("bob")]);
@@ -165,7 +165,7 @@ async fn what_was_not_published_as_expected_is_told_with_what_was() {
 #[tokio::test]
 async fn a_queue_that_nobody_declared_takes_nothing_and_the_publisher_hears_of_it() {
     let broker = MemoryBroker::new();
-    let error = broker.client().publish(&email("ada")).await.unwrap_err();
+    let error = broker.client().await.publish(&email("ada")).await.unwrap_err();
     assert!(matches!(error, PublishError::Unroutable { .. }), "{error}");
     broker.require_none::<SendEmail>();
 }
@@ -176,7 +176,7 @@ async fn a_full_queue_refuses() {
     let settings = QueueSettings { max_length: 2, ..QueueSettings::default() };
     let options = QueueOptions::concurrency(1).settings(settings);
     let mut worker = broker.worker(worker(broker.settings()).queue("mail", options)).await;
-    let client = broker.client();
+    let client = broker.client().await;
     for to in ["ada", "bob"] {
         client.publish(&email(to)).await.unwrap();
     }
@@ -201,7 +201,7 @@ async fn a_message_that_kills_its_worker_reaches_the_delivery_limit() {
             std::future::pending::<Result<Outcome, Error>>()
         });
     let mut worker = broker.worker(builder).await;
-    broker.client().publish(&email("ada")).await.unwrap();
+    broker.client().await.publish(&email("ada")).await.unwrap();
     let report = worker.run_due().await;
     let error = "given out 3 times and never settled".to_owned();
     assert_eq!(report.last().unwrap().end, End::Dead { reason: "delivery-limit".to_owned(), error });
@@ -223,7 +223,7 @@ async fn a_thousand_delayed_tasks_come_back_in_their_order() {
             async { Ok::<_, Error>(Outcome::Done) }
         });
     let mut worker = broker.worker(builder).await;
-    let client = broker.client();
+    let client = broker.client().await;
     // Ten every second, published in another order.
     let due_in = |place: u64| Duration::from_secs(place / 10);
     let places = (0..1_000).map(|place: u64| (place * 617) % 1_000);
@@ -266,10 +266,31 @@ async fn one_call_of_a_handler_is_told_with_what_it_returned() {
     assert!(worked.returned.is_none() && matches!(worked.end, End::Dead { .. }), "{worked:?}");
 }
 
+/// What the panic says with which a task ends.
+async fn panic_of(failing: impl Future<Output = ()> + Send + 'static) -> String {
+    let panic = tokio::spawn(failing).await.unwrap_err().into_panic();
+    panic.downcast::<String>().map_or_else(|panic| (*panic.downcast::<&str>().unwrap()).to_owned(), |text| *text)
+}
+
+#[tokio::test]
+async fn a_test_that_cannot_go_on_is_told_why() {
+    let (broker, other) = (MemoryBroker::new(), MemoryBroker::new());
+    let message = panic_of(async move { drop(broker.worker(worker(other.settings())).await) }).await;
+    assert!(message.contains("begin it with `Worker::builder(broker.settings())`"), "{message}");
+
+    let broker = MemoryBroker::new();
+    let builder = Worker::builder(broker.settings())
+        .task(|_, _: Job<SendEmail>| std::future::pending::<Result<Outcome, Error>>());
+    let mut worker = broker.worker(builder).await.patience(Duration::from_millis(50));
+    let id = broker.client().await.publish(&email("ada")).await.unwrap();
+    let message = panic_of(async move { drop(worker.run_due().await) }).await;
+    assert!(message.contains("not finished within 50ms") && message.contains(id.as_str()), "{message}");
+}
+
 #[tokio::test]
 async fn what_a_handler_publishes_is_seen_and_run_as_well() {
     let broker = MemoryBroker::new();
-    let client = broker.client();
+    let client = broker.client().await;
     let publishing = client.clone();
     let builder = worker(broker.settings()).task(move |_, _: Job<CountEmail>| {
         let client = publishing.clone();
@@ -285,7 +306,7 @@ async fn what_a_handler_publishes_is_seen_and_run_as_well() {
 #[tokio::test]
 async fn dead_letters_are_replayed_by_the_same_code_as_at_a_broker() {
     let broker = MemoryBroker::new();
-    let client = broker.client();
+    let client = broker.client().await;
     let mended = Arc::new(AtomicUsize::new(0));
     let counting = mended.clone();
     let builder = Worker::builder(broker.settings()).queue("mail", 1).task(move |cx: Context, _: Job<SendEmail>| {
@@ -309,7 +330,7 @@ async fn dead_letters_are_replayed_by_the_same_code_as_at_a_broker() {
 async fn the_worker_survives_a_lost_connection() {
     let broker = MemoryBroker::new();
     let mut worker = broker.worker(worker(broker.settings())).await;
-    let client = broker.client();
+    let client = broker.client().await;
     client.publish(&email("ada")).await.unwrap();
     broker.disconnect();
     assert_eq!(worker.run_due().await.only(), &End::Done);
@@ -346,8 +367,8 @@ async fn clients_of_any_make_are_served() {
 #[tokio::test]
 async fn schedules_are_tested_by_moving_the_clock() {
     let broker = MemoryBroker::at(START);
-    broker.declare::<SendEmail>();
-    let client = broker.client();
+    broker.declare::<SendEmail>().await;
+    let client = broker.client().await;
     let hourly = Timetable::new(Expression::every(Duration::from_secs(3_600)).unwrap(), Zone::utc());
     let schedule = Schedule::new("hourly", hourly, Message::of(&email("ada")).unwrap()).unwrap();
     let producer = Producer::new([schedule], client.clone(), broker.clock()).start();

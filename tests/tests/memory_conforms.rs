@@ -40,8 +40,8 @@ impl Site {
     async fn new(name: &'static str, url: &str, counts_deliveries: bool) -> Self {
         let settings = BrokerSettings::new(url).unwrap();
         let tiers = Tiers::new([50, 3_600_000].map(Duration::from_millis).into()).unwrap();
-        let mail = QueueSettings { tiers: tiers.clone(), delivery_limit: 2, max_length: 5 };
         let bulk = QueueSettings { tiers, ..QueueSettings::default() };
+        let mail = QueueSettings { delivery_limit: 2, max_length: 5, ..bulk.clone() };
         let topology = Topology::new("leveret")
             .unwrap()
             .queue(QueueName::new("mail").unwrap(), mail)
@@ -299,6 +299,48 @@ async fn a_consumer_has_as_many_as_it_may_and_what_it_held_goes_back_with_its_ch
         site.wait("bulk", 0).await;
         consuming.close(200, short("bye")).await.unwrap();
         site.take("bulk", 2).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_choose_a_queue_and_an_unused_one_goes() {
+    same(async |site| {
+        let channel = site.channel().await;
+        let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+        let mut rest = FieldTable::default();
+        rest.insert(short("alternate-exchange"), text("leveret.lost"));
+        channel.exchange_declare(short("sorted"), ExchangeKind::Headers, durable, rest).await.unwrap();
+        for (queue, mode, headers) in [
+            ("mail", "all", vec![("x-mine", text("kept")), ("key", AMQPValue::Void)]),
+            ("bulk", "any", vec![("key", text("eu")), ("size", AMQPValue::Void)]),
+        ] {
+            let mut wanted = FieldTable::default();
+            wanted.insert(short("x-match"), text(mode));
+            for (name, value) in headers {
+                wanted.insert(short(name), value);
+            }
+            let options = QueueBindOptions::default();
+            channel.queue_bind(short(queue), short("sorted"), short(""), options, wanted).await.unwrap();
+        }
+        for headers in [vec![], vec![("key", "eu")], vec![("key", "us")], vec![("size", "9")]] {
+            let mut table = FieldTable::default();
+            table.insert(short("x-mine"), text("kept"));
+            for (name, value) in &headers {
+                table.insert(short(name), text(value));
+            }
+            let properties = message(&format!("{headers:?}")).with_headers(table);
+            site.publish(&channel, "sorted", "any", properties).await;
+        }
+        site.take("mail", 2).await;
+        site.take("bulk", 2).await;
+        site.take("leveret.lost", 1).await;
+
+        let mut arguments = FieldTable::default();
+        arguments.insert(short("x-expires"), AMQPValue::LongLongInt(100));
+        channel.queue_declare(short("brief"), QueueDeclareOptions::durable(), arguments).await.unwrap();
+        site.publish(&channel, "", "brief", message("a")).await;
+        eventually(PATIENCE, async || publish(&channel, "", "brief", message("b")).await.starts_with("returned")).await;
     })
     .await;
 }

@@ -6,28 +6,20 @@ use leveret_common::{
     client::Client,
     clock::{Clock, UnixMillis},
     config::BrokerSettings,
-    link,
+    link::{self, ChannelPool, Link, Role},
     task::Task,
-    topology::{QueueName, QueueSettings, Topology},
+    topology::{QueueName, QueueSettings, Topology, declare},
 };
 use leveret_worker::builder::WorkerBuilder;
 use parking_lot::Mutex;
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{
-    Shared, TestWorker,
-    exchange::{Binding, Kind, Target},
-    report::Report,
-    session,
-    state::{Declaration, State},
-    table,
-};
+use super::{Shared, TestWorker, report::Report, session, state::State};
 
 /// A broker in the memory of the test, with a clock that stands still until [`advance`](Self::advance) moves it.
 ///
-/// It begins with the exchanges of the namespace `leveret` and no queue. Workers and clients declare what is missing, as
-/// they do at RabbitMQ. Cheap to clone; with the last clone its connections and all that is in it are gone.
+/// It begins empty: workers and clients declare what they need, as they do at RabbitMQ. Cheap to clone; with the last clone its connections and all that is in it are gone.
 #[derive(Clone, Debug)]
 pub struct MemoryBroker {
     pub(super) shared: Arc<Shared>,
@@ -93,10 +85,7 @@ impl MemoryBroker {
             cutting.1.cut.lock().cancel();
         });
         let url = format!("amqp://guest:guest@127.0.0.1:{port}/%2f").into();
-        let broker = Self { shared, url, clock, _end: Arc::new(end.drop_guard()) };
-        let exchanges = Topology::new(&BrokerSettings::default().namespace);
-        broker.apply(&exchanges.unwrap_or_else(|error| panic!("the default namespace: {error}")));
-        broker
+        Self { shared, url, clock, _end: Arc::new(end.drop_guard()) }
     }
 
     /// The AMQP URL, for a client of any make.
@@ -124,36 +113,27 @@ impl MemoryBroker {
         drop(self.shared.state());
     }
 
-    /// A client that publishes here. It is a [`Client`] like any other.
-    #[must_use]
-    pub fn client(&self) -> Client {
-        Client::open(self.settings(), self.clock()).unwrap_or_else(|error| panic!("{error}"))
+    /// A client that publishes here, connected, and the exchanges declared. It is a [`Client`] like any other.
+    ///
+    /// # Panics
+    /// If it cannot connect.
+    pub async fn client(&self) -> Client {
+        let client = Client::open(self.settings(), self.clock()).unwrap_or_else(|error| panic!("{error}"));
+        let exchanges = Topology::new(&client.link().settings().namespace);
+        let applied = client.apply(&exchanges.unwrap_or_else(|error| panic!("{error}"))).await;
+        applied.unwrap_or_else(|error| panic!("{error}"));
+        client
     }
 
     /// Declares the exchanges and queues of `topology`, as `leveret topology apply` does.
     ///
     /// # Panics
     /// If one is there with other arguments.
-    pub fn apply(&self, topology: &Topology) {
-        let said =
-            |arguments: &_| Declaration { durable: true, auto_delete: false, arguments: table::arguments(arguments) };
-        let mut state = self.shared.state();
-        let mut declare = || {
-            for exchange in topology.exchanges() {
-                state.declare_exchange(&exchange.name, Kind::parse(exchange.kind)?, said(&exchange.arguments))?;
-            }
-            for queue in topology.queues() {
-                state.declare_queue(&queue.name, 0, false, said(&queue.arguments))?;
-            }
-            for binding in topology.bindings() {
-                let to = Target::Queue(binding.queue);
-                let routing_key = binding.routing_key;
-                state.bind(&binding.exchange, Binding { to, routing_key, arguments: table::arguments(&[].into()) })?;
-            }
-            Ok(())
-        };
-        let declared: Result<(), super::fault::Fault> = declare();
-        declared.unwrap_or_else(|fault| panic!("{}", fault.text));
+    pub async fn apply(&self, topology: &Topology) {
+        let link = Link::open(Arc::new(self.settings()), Role::Admin);
+        let declared = declare(&ChannelPool::new(link.clone()), topology).await;
+        link.close().await;
+        declared.unwrap_or_else(|error| panic!("{error}"));
     }
 
     /// Declares the queue that tasks of type `T` are published to, with the default settings of a queue. For tests of
@@ -161,10 +141,10 @@ impl MemoryBroker {
     ///
     /// # Panics
     /// If it is there with other arguments, or its name breaks the rules of names.
-    pub fn declare<T: Task>(&self) {
-        let topology = Topology::new(&BrokerSettings::default().namespace)
+    pub async fn declare<T: Task>(&self) {
+        let topology = Topology::new(&self.settings().namespace)
             .and_then(|topology| Ok(topology.queue(QueueName::new(T::DEFAULTS.queue)?, QueueSettings::default())));
-        self.apply(&topology.unwrap_or_else(|error| panic!("{error}")));
+        self.apply(&topology.unwrap_or_else(|error| panic!("{error}"))).await;
     }
 
     /// Starts a worker that runs tasks only when it is asked to. It is the real one, built for

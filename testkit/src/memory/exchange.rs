@@ -2,7 +2,10 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use lapin::types::FieldTable;
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
 
 use super::{fault::Fault, table};
 
@@ -21,6 +24,7 @@ pub(super) enum Kind {
     Direct,
     Topic,
     Fanout,
+    Headers,
     /// That of RabbitMQ's plug-in: each routing key has its one binding, by shares. Which key goes where is not the
     /// same as at RabbitMQ.
     ConsistentHash,
@@ -32,6 +36,7 @@ impl Kind {
             "direct" => Ok(Self::Direct),
             "topic" => Ok(Self::Topic),
             "fanout" => Ok(Self::Fanout),
+            "headers" => Ok(Self::Headers),
             "x-consistent-hash" => Ok(Self::ConsistentHash),
             other => Err(Fault::unknown_kind(other)),
         }
@@ -42,6 +47,7 @@ impl Kind {
             Self::Direct => "direct",
             Self::Topic => "topic",
             Self::Fanout => "fanout",
+            Self::Headers => "headers",
             Self::ConsistentHash => "x-consistent-hash",
         }
     }
@@ -72,18 +78,24 @@ impl Exchange {
     }
 
     /// Where a message goes from here.
-    pub(super) fn targets(&self, routing_key: &str, headers: Option<&FieldTable>) -> Vec<&Target> {
-        let taking = |takes: &dyn Fn(&str) -> bool| {
-            self.bindings.iter().filter(|binding| takes(&binding.routing_key)).map(|binding| &binding.to).collect()
+    pub(super) fn targets(&self, routing_key: &str, properties: &BasicProperties) -> Vec<&Target> {
+        let taking = |takes: &dyn Fn(&Binding) -> bool| {
+            self.bindings.iter().filter(|binding| takes(binding)).map(|binding| &binding.to).collect()
         };
         match self.kind {
-            Kind::Direct => taking(&|key| key == routing_key),
-            Kind::Topic => taking(&|pattern| topic_takes(pattern, routing_key)),
+            Kind::Direct => taking(&|binding| binding.routing_key == routing_key),
+            Kind::Topic => taking(&|binding| topic_takes(&binding.routing_key, routing_key)),
             Kind::Fanout => taking(&|_| true),
+            Kind::Headers => taking(&|binding| headers_take(&binding.arguments, properties.headers().as_ref())),
             Kind::ConsistentHash => {
-                let header = table::text(&self.arguments, "hash-header");
-                let key =
-                    header.map_or(Some(routing_key), |name| headers.and_then(|headers| table::text(headers, name)));
+                let header =
+                    || table::text(properties.headers().as_ref()?, table::text(&self.arguments, "hash-header")?);
+                let key = match table::text(&self.arguments, "hash-property") {
+                    Some("message_id") => properties.message_id().as_ref().map(ShortString::as_str),
+                    Some("correlation_id") => properties.correlation_id().as_ref().map(ShortString::as_str),
+                    _ if table::text(&self.arguments, "hash-header").is_some() => header(),
+                    _ => Some(routing_key),
+                };
                 self.share(key.unwrap_or_default()).into_iter().collect()
             }
         }
@@ -102,6 +114,20 @@ impl Exchange {
         };
         let drawn = self.bindings.iter().filter_map(|binding| Some((lot(binding)?, &binding.to)));
         drawn.max_by_key(|(lot, _)| *lot).map(|(_, to)| to)
+    }
+}
+
+/// Whether the headers of a message are those that a binding asks for: all of them, or any. A value that is void stands
+/// for any value.
+fn headers_take(wanted: &FieldTable, headers: Option<&FieldTable>) -> bool {
+    let there = |name: &ShortString, value: &AMQPValue| {
+        let found = headers.and_then(|headers| headers.inner().get(name.as_str()));
+        found.is_some_and(|found| *value == AMQPValue::Void || found == value)
+    };
+    let mut wanted_headers = wanted.inner().iter().filter(|(name, _)| !name.as_str().starts_with("x-"));
+    match table::text(wanted, "x-match") {
+        Some("any") => wanted_headers.any(|(name, value)| there(name, value)),
+        _ => wanted_headers.all(|(name, value)| there(name, value)),
     }
 }
 
@@ -148,7 +174,7 @@ mod tests {
             let to = Target::Queue(queue.to_owned());
             exchange.bindings.push(Binding { to, routing_key: "10".to_owned(), arguments: FieldTable::default() });
         }
-        let of = |key: usize| exchange.targets(&format!("key-{key}"), None);
+        let of = |key: usize| exchange.targets(&format!("key-{key}"), &BasicProperties::default());
         assert!((0..100).all(|key| of(key).len() == 1 && of(key) == of(key)));
         assert!((1..100).any(|key| of(key) != of(0)), "both queues have a share");
     }

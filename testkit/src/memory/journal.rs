@@ -37,6 +37,18 @@ struct Running {
     moved: Option<Moved>,
 }
 
+/// Where a worker moves a task.
+#[derive(Clone, Copy)]
+enum Way {
+    Later,
+    Dead,
+}
+
+/// The work queue that a queue is a part of.
+fn work_queue(queue: &str) -> &str {
+    queue.split_once('.').map_or(queue, |(work, _)| work)
+}
+
 #[derive(Debug)]
 enum Moved {
     /// It was not yet to be run, and its handler was not called.
@@ -73,30 +85,38 @@ impl Journal {
             return;
         }
         let key = message.routing_key.as_str();
-        let (queue, dead) = match (exchange, key.split_once(".retry.")) {
-            ("", Some((queue, _))) => (queue, false),
-            (exchange, None) if exchange.ends_with(".dead") => (key, true),
-            _ => return,
-        };
-        self.moved(queue, dead, message, now);
+        match (exchange, key.split_once(".retry.")) {
+            ("", Some((queue, _))) => self.moved(queue, Some(Way::Later), message, now),
+            ("", None) => self.moved(work_queue(key), None, message, now),
+            (exchange, None) if exchange.ends_with(".dead") => self.moved(key, Some(Way::Dead), message, now),
+            _ => {}
+        }
     }
 
-    /// A worker has published where a task of its goes next.
-    fn moved(&mut self, queue: &str, dead: bool, message: &Incoming, now: UnixMillis) {
+    /// A worker has published where a task of its goes next: to a tier, to the dead or, with no `way`, to another queue
+    /// of the same work.
+    fn moved(&mut self, queue: &str, way: Option<Way>, message: &Incoming, now: UnixMillis) {
         let id = message.properties.message_id().as_ref().map(|id| id.as_str());
         // A task that came without an id has been given one since: it is then the only one of its name there.
         let is_it = |running: &&mut Running| {
-            running.queue == queue
+            work_queue(&running.queue) == queue
                 && running.moved.is_none()
-                && (Some(running.facts.id.as_str()) == id || !running.facts.id_was_given)
+                && (Some(running.facts.id.as_str()) == id || (!running.facts.id_was_given && way.is_some()))
         };
         let Some(running) = self.running.values_mut().find(is_it) else { return };
         let headers = message.properties.headers().clone().unwrap_or_default();
         let text = |name: &str| table::text(&headers, name).unwrap_or_default().to_owned();
         let error = text("leveret-error");
-        if dead {
-            running.moved = Some(Moved::Ended(End::Dead { reason: text("leveret-dead-reason"), error }));
-            return;
+        match way {
+            Some(Way::Later) => {}
+            Some(Way::Dead) => {
+                running.moved = Some(Moved::Ended(End::Dead { reason: text("leveret-dead-reason"), error }));
+                return;
+            }
+            None => {
+                running.moved = Some(Moved::Ahead);
+                return;
+            }
         }
         let at = table::number(&headers, "leveret-not-before").map_or(now, UnixMillis);
         let attempt = table::number(&headers, "leveret-attempt").and_then(|attempt| u32::try_from(attempt).ok());

@@ -7,10 +7,12 @@
 mod broker;
 mod channel;
 mod death;
+mod deliveries;
 mod exchange;
 mod fault;
 mod frames;
 mod journal;
+mod methods;
 mod one;
 mod published;
 mod queue;

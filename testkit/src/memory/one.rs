@@ -106,7 +106,7 @@ impl<T: Task> TestTask<T> {
         };
         let builder = (self.builder)(Worker::builder(broker.settings()).task(noting));
         let mut worker = broker.worker(builder).await;
-        let client = broker.client();
+        let client = broker.client().await;
         client.publish_message(self.message).await.unwrap_or_else(|error| panic!("{error}"));
         let report = worker.run_due().await;
         worker.stop().await;

@@ -76,6 +76,8 @@ pub(super) struct Queue {
     waiting: VecDeque<Stored>,
     /// Whose turn it is.
     turn: usize,
+    /// When somebody last declared it, asked it for a message or stopped consuming from it.
+    used: UnixMillis,
 }
 
 impl Queue {
@@ -93,7 +95,19 @@ impl Queue {
             returned: VecDeque::new(),
             waiting: VecDeque::new(),
             turn: 0,
+            used: UnixMillis::default(),
         }
+    }
+
+    /// Takes note that somebody uses it.
+    pub(super) fn used(&mut self, now: UnixMillis) {
+        self.used = now;
+    }
+
+    /// When it is to be deleted, unless somebody uses it before.
+    pub(super) fn expires_at(&self) -> Option<UnixMillis> {
+        let unused = self.limit("x-expires").filter(|_| self.consumers.is_empty())?;
+        Some(self.used + Duration::from_millis(unused))
     }
 
     fn limit(&self, name: &str) -> Option<u64> {

@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use lapin::types::{FieldTable, ShortString};
+use lapin::{
+    BasicProperties,
+    types::{FieldTable, ShortString},
+};
 use leveret_common::clock::{Clock, UnixMillis};
 use tokio::sync::Notify;
 
@@ -55,7 +58,7 @@ impl State {
             arrivals: 0,
             changed,
         };
-        for kind in [Kind::Direct, Kind::Topic, Kind::Fanout] {
+        for kind in [Kind::Direct, Kind::Topic, Kind::Fanout, Kind::Headers] {
             let exchange = Exchange::new(kind, true, false, FieldTable::default());
             state.exchanges.insert(format!("amq.{}", kind.as_str()), exchange);
         }
@@ -99,15 +102,18 @@ impl State {
         exclusive: bool,
         as_said: Declaration,
     ) -> Result<(), Fault> {
-        let Some(there) = self.queues.get(name) else {
+        let now = self.clock.now();
+        let Some(there) = self.queues.get_mut(name) else {
             let owner = exclusive.then_some(connection);
-            let queue = Queue::new(as_said.durable, as_said.auto_delete, owner, as_said.arguments);
+            let mut queue = Queue::new(as_said.durable, as_said.auto_delete, owner, as_said.arguments);
+            queue.used(now);
             self.queues.insert(name.to_owned(), queue);
             return Ok(());
         };
         if there.owner.is_some_and(|owner| owner != connection) {
             return Err(Fault::locked(name));
         }
+        there.used(now);
         let flags = [
             ("durable", as_said.durable.to_string(), there.durable.to_string()),
             ("auto_delete", as_said.auto_delete.to_string(), there.auto_delete.to_string()),
@@ -170,7 +176,7 @@ impl State {
         &self,
         exchange: &str,
         routing_key: &str,
-        headers: Option<&FieldTable>,
+        properties: &BasicProperties,
     ) -> Result<BTreeSet<String>, Fault> {
         let mut queues = BTreeSet::new();
         if exchange.is_empty() {
@@ -181,7 +187,7 @@ impl State {
         let (mut seen, mut ahead) = (BTreeSet::new(), vec![exchange]);
         while let Some(name) = ahead.pop() {
             let Some(exchange) = self.exchanges.get(name).filter(|_| seen.insert(name)) else { continue };
-            let targets = exchange.targets(routing_key, headers);
+            let targets = exchange.targets(routing_key, properties);
             if targets.is_empty() {
                 ahead.extend(exchange.alternate());
             }
@@ -197,7 +203,8 @@ impl State {
 
     /// When the next message is to leave a queue because its time there is over.
     pub(super) fn next_expiry(&self) -> Option<UnixMillis> {
-        self.queues.values().filter_map(|queue| queue.head()?.expires_at).min()
+        let messages = self.queues.values().filter_map(|queue| queue.head()?.expires_at);
+        messages.chain(self.queues.values().filter_map(Queue::expires_at)).min()
     }
 
     /// Moves on what has been in its queue for as long as it may, in the order in which that comes to pass.
@@ -211,6 +218,12 @@ impl State {
             if let Some(message) = self.queues.get_mut(&name).and_then(Queue::pop) {
                 self.dead_letter(&name, &message, super::death::Why::Expired);
             }
+        }
+        let unused = |queue: &Queue| queue.expires_at().is_some_and(|at| at <= now);
+        let unused: Vec<_> =
+            self.queues.iter().filter(|(_, queue)| unused(queue)).map(|(name, _)| name.clone()).collect();
+        for name in unused {
+            self.delete_queue(&name);
         }
     }
 

@@ -1,9 +1,6 @@
 //! Reading AMQP tables: arguments of queues and exchanges, and headers.
 
-use std::collections::BTreeMap;
-
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
-use leveret_common::topology::Argument;
 
 /// A value as text.
 pub(super) fn text<'a>(table: &'a FieldTable, name: &str) -> Option<&'a str> {
@@ -77,13 +74,4 @@ fn kind(value: &AMQPValue) -> &'static str {
         AMQPValue::Boolean(_) => "bool",
         _ => "signedint",
     }
-}
-
-/// The arguments of a part of the topology.
-pub(super) fn arguments(from: &BTreeMap<&'static str, Argument>) -> FieldTable {
-    let value = |argument: &Argument| match argument {
-        Argument::Text(text) => long(text),
-        Argument::Number(number) => AMQPValue::LongLongInt(*number),
-    };
-    from.iter().map(|(name, argument)| (short(name), value(argument))).collect::<BTreeMap<_, _>>().into()
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leveret_common::clock::UnixMillis;
+use leveret_common::{clock::UnixMillis, topology::Topology};
 use leveret_worker::{builder::WorkerBuilder, run::RunningWorker};
 
 use super::{MemoryBroker, report::Report};
@@ -33,12 +33,22 @@ impl Drop for Released<'_> {
     }
 }
 
+/// The queues that a worker takes tasks from: the work queues, and parts of them, which have a name behind theirs.
+fn of_work(topology: &Topology) -> Vec<String> {
+    let names: Vec<_> = topology.work_queues().map(|(name, _)| name.as_str()).collect();
+    let is_of_work = |queue: &String| {
+        let work = queue.split_once('.').map_or(queue.as_str(), |(work, _)| work);
+        names.contains(&work) && !queue.contains(".retry.") && !queue.ends_with(".dead")
+    };
+    topology.queues().into_iter().map(|queue| queue.name).filter(is_of_work).collect()
+}
+
 impl TestWorker {
     pub(super) async fn start(broker: MemoryBroker, builder: WorkerBuilder) -> Self {
         let worker = builder.clock(broker.clock()).build();
         let worker = worker.unwrap_or_else(|error| panic!("the worker cannot be built: {error}"));
         let topology = worker.topology().unwrap_or_else(|error| panic!("the worker cannot be built: {error}"));
-        let queues: Vec<String> = topology.work_queues().map(|(name, _)| name.to_string()).collect();
+        let queues = of_work(&topology);
         broker.shared.state().held.extend(queues.iter().cloned());
         let running = worker.start().await.unwrap_or_else(|error| panic!("the worker cannot be started: {error}"));
         running.attached().await.unwrap_or_else(|error| panic!("the worker has stopped: {error}"));
