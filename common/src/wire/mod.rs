@@ -54,6 +54,8 @@ pub mod header {
     pub const USER_ID: &str = "leveret-user-id";
     /// The worker that saw the last failure.
     pub const WORKER: &str = "leveret-worker";
+    /// `always`: what becomes of this task is published as events, whatever its queue's setting.
+    pub const TRACK: &str = "leveret-track";
     /// On a reply: `done` or `dead`.
     pub const STATUS: &str = "leveret-status";
     /// On a reply: the id of the task that it answers.
