@@ -7,10 +7,12 @@
 //! | [`context`] | [`Context`](context::Context), what a handler knows of the task that it runs |
 //! | [`outcome`] | [`Outcome`](outcome::Outcome) and [`Error`](outcome::Error), what a handler says in the end |
 //! | [`run`] | [`RunningWorker`](run::RunningWorker): stop it, wait for it, ask how it is |
+//! | [`control`] | [`ControlPlane`](control::ControlPlane): hears commands, carries them out, announces the worker |
 //! | [`exec`] | tasks run as commands and HTTP calls |
 
 pub mod builder;
 pub mod context;
+pub mod control;
 pub mod exec;
 mod exec_handler;
 mod execute;
