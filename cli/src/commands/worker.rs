@@ -11,6 +11,7 @@ use crate::{
     service::{Service, ServiceArguments},
     session::Session,
     settings::{DEFAULT_FILE, Settings},
+    systemd,
 };
 
 /// Run the tasks of leveret.toml: each as a command or an HTTP call
@@ -64,6 +65,7 @@ impl Worker {
             tokio::select! {
                 () = &mut ended => break,
                 signal = service.signals.next() => {
+                    systemd::stopping();
                     if asked {
                         warn!(signal, "stopping now");
                         stopper.stop_now();

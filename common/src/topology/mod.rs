@@ -13,7 +13,7 @@ pub use declare::{Difference, Part, TopologyError, declare, diff};
 pub use definitions::definitions;
 pub use names::{InvalidName, Names, QueueName};
 
-use crate::{duration, retry::Tiers};
+use crate::{duration, event::Tracking, retry::Tiers};
 
 /// What the broker is to hold for a namespace and its queues.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,11 +36,14 @@ pub struct QueueSettings {
     pub max_length: u32,
     /// The delays that have a queue of their own. Default 1s, 5s, 30s, 2m, 10m, 1h.
     pub tiers: Tiers,
+    /// Which of its tasks are reported on as events: `off`, `full`, or `sampled:0.01`. Not kept by the broker: each worker
+    /// has its own. Default off.
+    pub events: Tracking,
 }
 
 impl Default for QueueSettings {
     fn default() -> Self {
-        Self { delivery_limit: 100, max_length: 1_000_000, tiers: Tiers::default() }
+        Self { delivery_limit: 100, max_length: 1_000_000, tiers: Tiers::default(), events: Tracking::Off }
     }
 }
 
