@@ -50,7 +50,9 @@ async fn workers_are_listed_shown_and_watched() {
     let all = |workers: &serde_json::Value| workers["workers"].as_array().is_some_and(|workers| workers.len() == 2);
     watching.until(all).await;
     a.stop().await;
-    watching.until(|workers| workers["workers"].as_array().unwrap().iter().any(|row| row["presence"] == "offline")).await;
+    watching
+        .until(|workers| workers["workers"].as_array().unwrap().iter().any(|row| row["presence"] == "offline"))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -69,9 +69,9 @@ impl Tracking {
 
 /// A number from 0 to 1 that follows from the id: FNV-1a, then mixed, for its high bits alone are poor.
 fn sample(id: &str) -> f64 {
-    let hash = id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = id
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let mixed = (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 11) as f64 / (1_u64 << 53) as f64
 }
@@ -117,7 +117,9 @@ impl From<Tracking> for String {
 
 /// A text does not say which tasks are reported on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} does not say which tasks to report on: write \"off\", \"full\", or \"sampled:0.01\" for one in a hundred")]
+#[error(
+    "{0:?} does not say which tasks to report on: write \"off\", \"full\", or \"sampled:0.01\" for one in a hundred"
+)]
 pub struct InvalidTracking(String);
 
 /// How far a task is.

@@ -77,8 +77,11 @@ async fn events_reach_whoever_has_bound_a_queue() {
     let wanted: Vec<_> = (0..1_000).map(|id| event(id, Happening::Done { ran_ms: 7 })).collect();
     assert_eq!(done, wanted.iter().collect::<Vec<_>>(), "all, in their order");
     let all = batches(place.vhost.take_all("all").await);
-    let seen: Vec<_> =
-        all.iter().flat_map(|batch| &batch.events).filter(|event| matches!(event.what, Happening::Progress(_))).collect();
+    let seen: Vec<_> = all
+        .iter()
+        .flat_map(|batch| &batch.events)
+        .filter(|event| matches!(event.what, Happening::Progress(_)))
+        .collect();
     assert!(seen.len() < 20 && seen.last().unwrap().what == progress(999), "{}", seen.len());
 }
 

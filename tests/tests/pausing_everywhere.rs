@@ -96,7 +96,8 @@ async fn asking_leaves_nothing_behind() {
     assert!(!place.vhost.exists("mail.paused").await);
     let pause = Pause::everywhere(Some("why".to_owned()), None, leveret::UnixMillis(1));
     flags.raise(&mail(), &pause).await.unwrap();
-    let looks = (0..50).map(|_| flags.look(&mail(), None));
+    let queue = mail();
+    let looks = (0..50).map(|_| flags.look(&queue, None));
     for found in futures_util::future::join_all(looks).await {
         assert!(found.unwrap().unwrap().everywhere);
     }

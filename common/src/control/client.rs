@@ -113,7 +113,6 @@ impl Control {
             .with_content_type(short("content type", JSON)?)
             .with_correlation_id(short("correlation id", &correlation)?)
             .with_reply_to(short("reply-to", REPLY_TO)?)
-            .with_expiration(short("expiration", &patience.as_millis().max(1).to_string())?)
             .with_app_id(short("broker.name", &settings.name)?);
         let key = short("routing key", &target.routing_key())?;
         let to = short("exchange", exchange)?;
@@ -124,6 +123,9 @@ impl Control {
             let queue = ShortString::try_new(REPLY_TO).unwrap_or_default();
             let answers = channel.basic_consume(queue, ShortString::default(), options, FieldTable::default()).await?;
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
+            // What has passed by now is over for the command as well.
+            let left = deadline.saturating_duration_since(Instant::now()).as_millis().max(1).to_string();
+            let properties = properties.with_expiration(ShortString::try_new(left).unwrap_or_default());
             let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
             let confirmed = channel.basic_publish(to, key, options, &body, properties).await?.await?;
             Ok::<_, lapin::Error>((channel, answers, confirmed))
@@ -163,7 +165,7 @@ impl Control {
     ) -> Result<Vec<Reply>, ControlError> {
         let pause = Pause::everywhere(reason, Some(self.name()), Clock::system().now());
         self.flags.raise(queue, &pause).await?;
-        self.tell_to_look(queue, patience).await
+        self.tell_to_look(queue, Some(pause), patience).await
     }
 
     /// Ends the pause of a queue at every worker. Whether there was one, and the answers of `patience`.
@@ -176,7 +178,7 @@ impl Control {
         patience: Duration,
     ) -> Result<(bool, Vec<Reply>), ControlError> {
         let was_paused = self.flags.lower(queue).await?;
-        Ok((was_paused, self.tell_to_look(queue, patience).await?))
+        Ok((was_paused, self.tell_to_look(queue, None, patience).await?))
     }
 
     /// Who sends commands here, for the reason of a pause: the user and the name of the settings.
@@ -186,8 +188,13 @@ impl Control {
         format!("{user} at {}", settings.name)
     }
 
-    async fn tell_to_look(&self, queue: &QueueName, patience: Duration) -> Result<Vec<Reply>, ControlError> {
-        let look = Command::Look { queue: queue.clone() };
+    async fn tell_to_look(
+        &self,
+        queue: &QueueName,
+        pause: Option<Pause>,
+        patience: Duration,
+    ) -> Result<Vec<Reply>, ControlError> {
+        let look = Command::Look { queue: queue.clone(), pause };
         match self.send(&Target::Queue(queue.clone()), &look, patience).await {
             // Workers that start later will look by themselves.
             Err(ControlError::Nobody { .. } | ControlError::NoExchange { .. }) => Ok(Vec::new()),

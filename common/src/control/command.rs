@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Refusal, RefusalKind};
+use super::{Pause, Refusal, RefusalKind};
 use crate::{registry::Instance, task::TaskId, topology::QueueName};
 
 /// The largest command that is read, in bytes.
@@ -64,6 +64,9 @@ pub enum Command {
     Look {
         /// The queue.
         queue: QueueName,
+        /// Why it is paused, if it is: so that workers need not all read the flag at once.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pause: Option<Pause>,
     },
     /// Run so many tasks of a queue at once.
     Concurrency {
@@ -97,6 +100,9 @@ pub struct LimitChange {
     /// Tasks in a time, such as `100/s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<String>,
+    /// Back to what the configuration says; the other two are absent then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reset: bool,
 }
 
 impl Command {
@@ -119,8 +125,10 @@ impl Command {
         match &command {
             Self::Cancel { ids, .. } if ids.is_empty() => wrong("`ids` is empty: name the tasks to cancel"),
             Self::Concurrency { tasks: 0, .. } => wrong("`tasks` is 0: choose 1 to 65535, or pause the queue"),
-            Self::Limit(LimitChange { concurrency: None, rate: None, .. }) => {
-                wrong("nothing is to change: give `concurrency`, `rate` or both")
+            Self::Limit(LimitChange { concurrency, rate, reset, .. })
+                if *reset == (concurrency.is_some() || rate.is_some()) =>
+            {
+                wrong("give `concurrency`, `rate` or both, or `reset` alone")
             }
             _ => Ok(command),
         }

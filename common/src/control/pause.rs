@@ -3,7 +3,7 @@
 //! The flag is a queue, `<q>.paused`. It outlives workers and brokers, workers that start later find it, and no store is
 //! needed. It holds one message that says why.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use lapin::{
     BasicProperties, Channel, Confirmation,
@@ -21,6 +21,10 @@ use crate::{
     topology::{QueueName, argument_table, pause_flag},
     wire::{JSON, TooLong, short},
 };
+
+/// How often the reason is asked for while others have it in hand, and how far apart.
+const READS: usize = 20;
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Why a queue is paused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,17 +139,31 @@ impl PauseFlags {
         if let Some(known) = known {
             return Ok(Some(known.clone()));
         }
-        // Another may be reading it at this moment, or not be allowed to: that it is paused is known all the same.
-        let reason = self.ask(queue, async |channel, name| {
-            let Some(message) = channel.basic_get(name, BasicGetOptions::default()).await? else {
-                return Ok(None);
-            };
-            let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-            channel.basic_nack(message.delivery_tag, options).await?;
-            Ok(serde_json::from_slice::<Pause>(&message.data).ok())
-        });
-        let pause = reason.await.ok().flatten().unwrap_or_default();
+        // That it is paused is known by now, even if nobody may say why.
+        let pause = self.read(queue).await.unwrap_or_default();
         Ok(Some(Pause { everywhere: true, ..pause }))
+    }
+
+    /// Reads the reason and puts it back.
+    async fn read(&self, queue: &QueueName) -> Option<Pause> {
+        for _ in 0..READS {
+            let read = self.ask(queue, async |channel, name| {
+                let Some(message) = channel.basic_get(name, BasicGetOptions::default()).await? else {
+                    return Ok(None);
+                };
+                let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+                channel.basic_nack(message.delivery_tag, options).await?;
+                Ok(Some(serde_json::from_slice::<Pause>(&message.data).unwrap_or_default()))
+            });
+            match read.await {
+                Ok(None) => {}
+                Ok(pause) => return pause,
+                Err(_) => return None,
+            }
+            // Another has it in hand at this moment.
+            tokio::time::sleep(AGAIN.mul_f64(0.5 + fastrand::f64())).await;
+        }
+        None
     }
 
     /// Looks at several queues; those that are paused, and why.

@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, time::Duration};
 use futures_util::StreamExt;
 use lapin::{
     BasicProperties, Channel,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions},
+    options::{
+        BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
+        QueueDeleteOptions,
+    },
     types::{FieldTable, ShortString},
 };
 use tokio::sync::watch;

@@ -159,7 +159,8 @@ impl Registry {
         let (changes, _) = broadcast::channel(1024);
         let stop = CancellationToken::new();
         let listening = listener.attached();
-        let keeper = Keeper { listener, control, clock, roll: Roll::default(), inbox, publish, changes: changes.clone() };
+        let keeper =
+            Keeper { listener, control, clock, roll: Roll::default(), inbox, publish, changes: changes.clone() };
         spawn(keeper.run(notices, stop.clone()));
         Ok(Self { workers, changes, listening, _owner: Arc::new(Owner(stop)) })
     }

@@ -98,7 +98,10 @@ pub async fn serve(
 ) -> Result<(), TelemetryError> {
     let routes = Router::new()
         .route("/metrics", get(metrics).with_state(registry))
-        .route("/live", get(async |State(health): State<Health>| answer(health.failing_live())).with_state(health.clone()))
+        .route(
+            "/live",
+            get(async |State(health): State<Health>| answer(health.failing_live())).with_state(health.clone()),
+        )
         .route("/ready", get(async |State(health): State<Health>| answer(health.failing())).with_state(health));
     let server = axum::serve(listener, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let overdue = async {

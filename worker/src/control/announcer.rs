@@ -169,7 +169,10 @@ impl Liveness {
         let now = Instant::now();
         let watched = self.watched.lock();
         if now - watched.looked > STUCK {
-            return Err(format!("the runtime of the link has not come round for {} s", (now - watched.looked).as_secs()));
+            return Err(format!(
+                "the runtime of the link has not come round for {} s",
+                (now - watched.looked).as_secs()
+            ));
         }
         for (queue, seen) in &watched.queues {
             if let Some(since) = seen.deaf.filter(|since| now - *since >= self.deaf_after) {

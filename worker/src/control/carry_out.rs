@@ -118,9 +118,9 @@ impl<C: Controlled> Executor<C> {
                 let still = pauses.hold(queue, None).await.map_err(failed)?;
                 still.map_or(Answer::Ok, |pause| Answer::StillPaused { pause })
             }
-            Command::Look { queue } => {
+            Command::Look { queue, pause } => {
                 self.check(queue)?;
-                let still = pauses.look(queue, true).await.map_err(failed)?;
+                let still = pauses.look(queue, pause.clone()).await.map_err(failed)?;
                 still.map_or(Answer::Ok, |pause| Answer::StillPaused { pause })
             }
             Command::Concurrency { queue, tasks } => {

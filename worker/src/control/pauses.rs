@@ -100,10 +100,13 @@ impl<C: Controlled> Pauses<C> {
         self.change(queue, |held| held.here = pause).await
     }
 
-    /// Looks whether a queue is paused everywhere. The pause that holds then.
-    pub(super) async fn look(&self, queue: &QueueName, read_reason: bool) -> Result<Option<Pause>, String> {
-        let known = self.held.lock().get(queue).and_then(|held| held.everywhere.clone());
-        let known = known.as_ref().filter(|known| !read_reason && known.since.is_some());
+    /// Looks whether a queue is paused everywhere. `told` is why it is, if it is, where somebody has said so. The pause that
+    /// holds then.
+    pub(super) async fn look(&self, queue: &QueueName, told: Option<Pause>) -> Result<Option<Pause>, String> {
+        let told = told.map(|told| Pause::everywhere(told.reason, told.by, told.since.unwrap_or_default()));
+        let known = told.or_else(|| self.held.lock().get(queue)?.everywhere.clone());
+        // Why is read once, and again if it could not be read before.
+        let known = known.as_ref().filter(|known| known.since.is_some());
         let found = self.flags.look(queue, known).await.map_err(|error| error.to_string())?;
         self.change(queue, |held| held.everywhere = found).await
     }
@@ -152,7 +155,7 @@ impl<C: Controlled> Pauses<C> {
             }
             pause = every.mul_f64(0.75 + fastrand::f64() / 2.0);
             for queue in &self.queues {
-                if let Err(error) = self.look(queue, false).await {
+                if let Err(error) = self.look(queue, None).await {
                     warn!(queue = queue.as_str(), "cannot tell whether it is paused everywhere: {error}");
                 }
             }

@@ -39,16 +39,19 @@ impl Concurrency {
 
 /// Change a limit
 #[derive(Debug, Args)]
-#[command(after_help = "Example: leveret workers limit api --rate 100/s")]
+#[command(after_help = "Examples:\n  leveret workers limit api --rate 100/s\n  leveret workers limit api --reset")]
 pub(super) struct Limit {
     /// Name of the limit
     name: String,
     /// Tasks at once
-    #[arg(long, value_name = "N", required_unless_present = "rate")]
+    #[arg(long, value_name = "N", required_unless_present_any = ["rate", "reset"])]
     concurrency: Option<u32>,
     /// Tasks in a time, such as 100/s
     #[arg(long, value_name = "RATE")]
     rate: Option<String>,
+    /// Back to what the configuration says
+    #[arg(long, conflicts_with_all = ["concurrency", "rate"])]
+    reset: bool,
     #[command(flatten)]
     whom: Whom,
     #[command(flatten)]
@@ -57,7 +60,8 @@ pub(super) struct Limit {
 
 impl Limit {
     pub(super) async fn run(self, session: Session) -> Result<Exit, Failure> {
-        let change = LimitChange { name: self.name, concurrency: self.concurrency, rate: self.rate };
+        let Self { name, concurrency, rate, reset, .. } = self;
+        let change = LimitChange { name, concurrency, rate, reset };
         let target = self.whom.target().unwrap_or(Target::All);
         send(&session, &target, Command::Limit(change), self.patience).await
     }
