@@ -12,13 +12,14 @@ use leveret_common::{
     clock::Clock,
     config::{BrokerSettings, InvalidSetting},
     duration,
+    registry::{About, Instance, TaskAbout},
     task::{Task, TaskDefaults},
     topology::{InvalidName, QueueName, Topology},
 };
-use uuid::Uuid;
 
 use crate::{
     context::Context,
+    control::{ControlSettings, Who},
     exec::{ExecSettings, ExecSettingsError},
     exec_handler::ExecHandler,
     handler::{
@@ -44,8 +45,11 @@ pub const DEFAULT_BLOCKING_THREADS: usize = 16;
 #[derive(Debug)]
 pub struct Worker {
     pub(crate) settings: Arc<BrokerSettings>,
-    /// A UUID, made anew for each worker.
-    pub(crate) instance: String,
+    pub(crate) instance: Instance,
+    /// Its share relative to others, where tasks are shared out by weight.
+    weight: u32,
+    /// How it is steered and announced, if it is.
+    pub(crate) control: Option<ControlSettings>,
     pub(crate) pools: Vec<PoolPlan>,
     pub(crate) kinds: HashMap<String, Arc<Registered>>,
     pub(crate) state: Arc<State>,
@@ -84,6 +88,37 @@ impl Worker {
             blocking: BlockingThreads::new(DEFAULT_BLOCKING_THREADS),
             grace: DEFAULT_GRACE,
             clock: Clock::system(),
+            weight: 1,
+            control: Some(ControlSettings::default()),
+        }
+    }
+
+    /// Sets how it is steered from afar and announced; see [`WorkerBuilder::control`].
+    #[must_use]
+    pub fn control(mut self, settings: ControlSettings) -> Self {
+        self.control = Some(settings);
+        self
+    }
+
+    /// The names of its queues.
+    pub(crate) fn queues(&self) -> Vec<QueueName> {
+        self.pools.iter().flat_map(|pool| &pool.queues).map(|queue| queue.name.clone()).collect()
+    }
+
+    /// What it says about itself when it starts.
+    pub(crate) fn who(&self) -> Who {
+        let about = |(name, kind): (&String, &Arc<Registered>)| TaskAbout {
+            name: name.clone(),
+            queue: Some(kind.queue.clone()),
+            schema: kind.schema.clone(),
+        };
+        let mut tasks: Vec<_> = self.kinds.iter().map(about).collect();
+        tasks.sort_by(|one, other| one.name.cmp(&other.name));
+        Who {
+            name: self.settings.name.clone(),
+            instance: self.instance,
+            weight: self.weight,
+            about: About::this_process(self.clock.now(), tasks),
         }
     }
 
@@ -113,6 +148,8 @@ pub struct WorkerBuilder {
     blocking: BlockingThreads,
     grace: Duration,
     clock: Clock,
+    weight: u32,
+    control: Option<ControlSettings>,
 }
 
 /// A change of what holds for one task.
@@ -184,6 +221,24 @@ impl WorkerBuilder {
     /// The clock that delays and expiry are read from. Default: the system's.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Sets its share relative to other workers, where tasks are shared out by weight. Default 1.
+    pub fn weight(mut self, weight: u32) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// Sets how it is steered from afar and announced. By default it is, and beats every two seconds.
+    pub fn control(mut self, settings: ControlSettings) -> Self {
+        self.control = Some(settings);
+        self
+    }
+
+    /// Hears no commands, and says nothing of itself: nobody can list it, steer it, or pause its queues everywhere.
+    pub fn without_control(mut self) -> Self {
+        self.control = None;
         self
     }
 
@@ -325,7 +380,9 @@ impl WorkerBuilder {
         fit_consumer_timeout(&mut pools, &kinds, self.settings.consumer_timeout)?;
         Ok(Worker {
             settings: Arc::new(self.settings),
-            instance: Uuid::now_v7().to_string(),
+            instance: Instance::new(),
+            weight: self.weight,
+            control: self.control,
             pools,
             kinds,
             state: Arc::new(self.state),
@@ -336,7 +393,7 @@ impl WorkerBuilder {
 
     fn kinds(&mut self) -> Result<HashMap<String, Arc<Registered>>, BuildError> {
         let mut kinds = HashMap::new();
-        for Registration { name, policy, schema, handler, .. } in std::mem::take(&mut self.registrations) {
+        for Registration { name, queue, policy, schema, handler } in std::mem::take(&mut self.registrations) {
             let mut policy = policy(self.policy.clone());
             for (_, change) in self.changes.extract_if(.., |(task, _)| *task == name) {
                 policy = change(policy);
@@ -344,7 +401,7 @@ impl WorkerBuilder {
             if policy.timeout.is_zero() {
                 return Err(BuildError::NoTime { task: name });
             }
-            let kind = Registered { policy, schema, layers: self.layers_of(&name).into(), handler };
+            let kind = Registered { queue, policy, schema, layers: self.layers_of(&name).into(), handler };
             if kinds.insert(name.clone(), Arc::new(kind)).is_some() {
                 return Err(BuildError::TwoHandlers { task: name });
             }

@@ -4,6 +4,7 @@ use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
 use leveret_common::{
+    event::Happening,
     link::Delivery,
     metrics::TaskEnd,
     wire::{DeadReason, Envelope},
@@ -34,7 +35,8 @@ impl Lane {
             Err(unreadable) => {
                 self.unreadable.never_ran(TaskEnd::Dead);
                 let parked = Move::dead(DeadReason::Undecodable, unreadable.kind, unreadable.error);
-                return self.settle(delivery, &unreadable.envelope, Verdict::Moved(parked)).await;
+                self.settle(delivery, &unreadable.envelope, Verdict::Moved(parked)).await;
+                return;
             }
         };
         let facts = &envelope.facts;
@@ -43,16 +45,19 @@ impl Lane {
             self.unreadable.never_ran(TaskEnd::Dead);
             let error = format!("no handler here has the name {:?}", facts.task);
             let parked = Move::dead(DeadReason::UnknownTask, "unknown-task", error);
-            return self.settle(delivery, &envelope, Verdict::Moved(parked)).await;
+            self.settle(delivery, &envelope, Verdict::Moved(parked)).await;
+            return;
         };
         if facts.expires_at.is_some_and(|at| at <= now) {
             kind.metrics.never_ran(TaskEnd::Dead);
             let parked = Move::dead(DeadReason::Expired, "expired", "its time was over before it was run".to_owned());
-            return self.settle(delivery, &envelope, Verdict::Moved(parked)).await;
+            self.settle(delivery, &envelope, Verdict::Moved(parked)).await;
+            return;
         }
         if let Some(at) = facts.not_before.filter(|at| *at > now) {
             let later = Move::later(facts.attempt, at);
-            return self.settle(delivery, &envelope, Verdict::Moved(later)).await;
+            self.settle(delivery, &envelope, Verdict::Moved(later)).await;
+            return;
         }
         if let Some(leases) = self.leases.as_ref().filter(|_| kind.policy.long) {
             if let Some(lease) = leases.take(delivery, &envelope).await {
@@ -71,6 +76,7 @@ impl Lane {
 /// Runs the handler within its layers. What panics, in either, has failed like any other.
 async fn attempt(context: &Context, slot: &Slot) -> Ended {
     let _running = slot.occupy(context);
+    context.report(|| Happening::Started { waited_ms: context.waited().map(|waited| waited.as_millis() as u64) });
     let running = AssertUnwindSafe(async { Next::outermost(context.kind()).run(context).await }).catch_unwind();
     tokio::select! {
         biased;

@@ -10,15 +10,18 @@
 //! | [`layer`] | what is done around every attempt |
 //! | [`run`] | [`RunningWorker`](run::RunningWorker): stop it, wait for it, ask how it is |
 //! | [`steering`] | steer it: what runs, call off, pause, more or fewer at once |
+//! | [`control`] | [`ControlPlane`](control::ControlPlane): hears commands, carries them out, announces the worker |
 //! | [`exec`] | tasks run as commands and HTTP calls |
 
 pub mod builder;
 pub mod context;
+pub mod control;
 pub mod exec;
 mod exec_handler;
 mod execute;
 mod fate;
 pub mod handler;
+mod health;
 mod lane;
 pub mod layer;
 mod lease;
@@ -30,5 +33,6 @@ pub mod run;
 mod settle;
 mod slot;
 mod source;
+mod start;
 mod state;
 pub mod steering;

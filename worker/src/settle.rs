@@ -4,6 +4,7 @@
 use futures_util::future::join_all;
 use leveret_common::{
     clock::UnixMillis,
+    event::Happening,
     link::{Delivery, PublishError},
     message::{InvalidMessage, Message},
     wire::{self, DeadReason, Envelope, Failure, Outgoing, Reply, ReplyStatus, TooLong},
@@ -79,8 +80,14 @@ impl Lane {
         if let Some(claimed) = claimed.as_ref().filter(|_| fate != Fate::Done) {
             claimed.settle(fate).await;
         }
+        self.surroundings.tally.count(fate.end());
         let verdict = self.verdict(context, fate, ended, claimed);
-        self.settle(delivery, context.envelope(), verdict).await;
+        let happened = context.is_tracked().then(|| happening(context, fate, &verdict)).flatten();
+        if self.settle(delivery, context.envelope(), verdict).await
+            && let Some(happened) = happened
+        {
+            context.report(|| happened);
+        }
     }
 
     fn verdict(&self, context: &Context, fate: Fate, ended: Ended, claimed: Option<Claimed>) -> Verdict {
@@ -120,41 +127,49 @@ impl Lane {
         join_all(messages.into_iter().map(publish)).await.into_iter().collect()
     }
 
-    /// Does what the verdict asks for, in the order that loses nothing.
-    pub(crate) async fn settle(&self, delivery: Delivery, envelope: &Envelope, verdict: Verdict) {
+    /// Does what the verdict asks for, in the order that loses nothing. False when that could not be, and the task goes
+    /// back to its queue instead.
+    pub(crate) async fn settle(&self, delivery: Delivery, envelope: &Envelope, verdict: Verdict) -> bool {
         if delivery.is_stale() && !matches!(verdict, Verdict::Done { claimed: Some(_), .. }) {
             // The broker has given the task out again, and the attempt that follows has the last word. To act on
             // this one as well would make two tasks, or two replies, of one.
             let facts = &envelope.facts;
             info!(task_id = %facts.id, task = facts.task, "its connection was lost while it ran, the task runs again");
-            return delivery.ack();
+            delivery.ack();
+            return false;
         }
-        match verdict {
+        let stored = match verdict {
             Verdict::Done { result, claimed } => {
-                if !self.reply(envelope, ReplyStatus::Done, result.unwrap_or_default()).await {
-                    return delivery.requeue();
-                }
-                if let Some(claimed) = claimed {
+                let answered = self.reply(envelope, ReplyStatus::Done, result.unwrap_or_default()).await;
+                if let Some(claimed) = claimed.filter(|_| answered) {
                     claimed.settle(Fate::Done).await;
                 }
-                delivery.ack();
+                answered
             }
-            Verdict::Discarded => delivery.ack(),
+            Verdict::Discarded => true,
             Verdict::Cancelled(reason) => {
                 let facts = &envelope.facts;
                 info!(task_id = %facts.id, task = facts.task, reason, "called off");
-                let told =
-                    self.reply(envelope, ReplyStatus::Cancelled, json!({ "reason": "cancelled", "error": reason }));
-                if told.await { delivery.ack() } else { delivery.requeue() }
+                let why = json!({ "reason": "cancelled", "error": reason });
+                self.reply(envelope, ReplyStatus::Cancelled, why).await
             }
-            Verdict::GivenBack => delivery.give_back(),
+            Verdict::GivenBack => {
+                delivery.give_back();
+                return false;
+            }
             Verdict::Moved(Move::Later { attempt, at, failure }) => {
-                self.retry(delivery, envelope, attempt, at, failure).await;
+                return self.retry(delivery, envelope, attempt, at, failure).await;
             }
             Verdict::Moved(Move::Dead { reason, kind, error }) => {
-                self.bury(delivery, envelope, reason, kind, error).await;
+                return self.bury(delivery, envelope, reason, kind, error).await;
             }
+        };
+        if stored {
+            delivery.ack()
+        } else {
+            delivery.requeue()
         }
+        stored
     }
 
     async fn retry(
@@ -164,7 +179,7 @@ impl Lane {
         attempt: u32,
         at: UnixMillis,
         failure: Option<(&'static str, String)>,
-    ) {
+    ) -> bool {
         let now = self.surroundings.clock.now();
         let tier = self.queue.tier(self.tiers.step(at.since(now)));
         let facts = &envelope.facts;
@@ -176,7 +191,9 @@ impl Lane {
         }
         let failure = failure.map(|(kind, error)| self.failure(kind, error, now));
         let message = wire::retry(envelope, self.queue(), &tier, attempt, at, failure.as_ref());
-        match self.store(message).await {
+        let stored = self.store(message).await;
+        let is_stored = stored.is_ok();
+        match stored {
             Ok(()) => delivery.ack(),
             Err(error @ PublishError::Invalid(_)) => {
                 warn!(task_id = %facts.id, task = facts.task, tier, "cannot ever move the task to its tier, it is dead: {error}");
@@ -187,6 +204,7 @@ impl Lane {
                 delivery.requeue();
             }
         }
+        is_stored
     }
 
     async fn bury(
@@ -196,7 +214,7 @@ impl Lane {
         reason: DeadReason,
         kind: &'static str,
         error: String,
-    ) {
+    ) -> bool {
         let facts = &envelope.facts;
         let why = reason.as_str();
         error!(task_id = %facts.id, task = facts.task, attempt = facts.attempt, reason = why, kind, "dead: {error}");
@@ -206,7 +224,8 @@ impl Lane {
         // Whoever asked is told first: a reply that is refused after the dead letter is stored would leave one more
         // dead letter at each attempt to send it.
         if !self.reply(envelope, ReplyStatus::Dead, note).await {
-            return delivery.requeue();
+            delivery.requeue();
+            return false;
         }
         match self.store(message).await {
             Ok(()) => delivery.ack(),
@@ -216,6 +235,7 @@ impl Lane {
                 delivery.dead_letter();
             }
         }
+        true
     }
 
     /// Tells whoever asked how the task ended; false when they must still be told.
@@ -252,4 +272,24 @@ impl Lane {
     fn failure(&self, kind: &str, error: String, at: UnixMillis) -> Failure {
         Failure { error, kind: kind.to_owned(), at, worker: self.surroundings.worker.clone() }
     }
+}
+
+/// What whoever follows events is told of an end. Of a task that comes again without having failed they hear nothing.
+fn happening(context: &Context, fate: Fate, verdict: &Verdict) -> Option<Happening> {
+    let ran_ms = context.ran_ms();
+    Some(match verdict {
+        Verdict::Done { .. } => Happening::Done { ran_ms },
+        Verdict::Cancelled(reason) => Happening::Cancelled { ran_ms, reason: Some(reason.clone()) },
+        Verdict::Discarded => Happening::Cancelled { ran_ms, reason: None },
+        Verdict::Moved(Move::Later { at, failure: Some((kind, error)), .. }) if matches!(fate, Fate::Retried(_)) => {
+            Happening::Failed { ran_ms, error_kind: (*kind).to_owned(), error: error.clone(), retry_at: *at }
+        }
+        Verdict::Moved(Move::Dead { reason, kind, error }) => Happening::Dead {
+            ran_ms: Some(ran_ms),
+            reason: *reason,
+            error_kind: (*kind).to_owned(),
+            error: error.clone(),
+        },
+        Verdict::Moved(Move::Later { .. }) | Verdict::GivenBack => return None,
+    })
 }

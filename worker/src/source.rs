@@ -61,6 +61,11 @@ impl Source {
         &self.settings.queue
     }
 
+    /// The most deliveries that may be here unsettled.
+    pub(crate) fn prefetch(&self) -> u16 {
+        self.settings.prefetch
+    }
+
     /// Why it is paused, if it is.
     pub(crate) fn paused(&self) -> Option<String> {
         self.state.lock().paused.clone()

@@ -61,6 +61,10 @@ pub struct Names {
     retry_return: String,
     dead: String,
     lost: String,
+    control: String,
+    events: String,
+    worker: String,
+    registry: String,
 }
 
 impl Names {
@@ -77,6 +81,10 @@ impl Names {
             retry_return: name("return"),
             dead: name("dead"),
             lost: name("lost"),
+            control: name("control"),
+            events: name("events"),
+            worker: name("worker"),
+            registry: name("registry"),
         })
     }
 
@@ -103,6 +111,26 @@ impl Names {
     /// Keeps what no queue took: the name of both the exchange and its queue.
     pub fn lost(&self) -> &str {
         &self.lost
+    }
+
+    /// Takes commands to workers. Whoever may write to it may steer them.
+    pub fn control(&self) -> &str {
+        &self.control
+    }
+
+    /// Takes what workers say about themselves and their tasks to whoever has bound a queue.
+    pub fn events(&self) -> &str {
+        &self.events
+    }
+
+    /// The queue that one worker hears commands from, by its instance.
+    pub fn worker(&self, instance: &str) -> String {
+        format!("{}.{instance}", self.worker)
+    }
+
+    /// The queue through which one who follows the workers hears them.
+    pub fn registry(&self, id: &str) -> String {
+        format!("{}.{id}", self.registry)
     }
 }
 

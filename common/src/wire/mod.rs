@@ -62,6 +62,8 @@ pub mod header {
     pub const WORKER: &str = "leveret-worker";
     /// On the message of a long task while a worker holds it: which copy of it this is.
     pub const LEASE: &str = "leveret-lease";
+    /// `always`: what becomes of this task is published as events, whatever its queue's setting.
+    pub const TRACK: &str = "leveret-track";
     /// On a reply: `done`, `dead` or `cancelled`.
     pub const STATUS: &str = "leveret-status";
     /// On a reply: the id of the task that it answers.
