@@ -11,8 +11,8 @@ use std::{
 };
 
 use leveret::{
-    BrokerSettings, Context, Error, Job, Message, Outcome, Producer, PublishError, QueueName, QueueOptions,
-    QueueSettings, Task, TaskPolicy, Tiers, UnixMillis, Worker, WorkerBuilder,
+    Batch, BatchOptions, BrokerSettings, Context, Error, Job, Message, Outcome, Producer, PublishError, QueueName,
+    QueueOptions, QueueSettings, Task, TaskPolicy, Tiers, UnixMillis, Worker, WorkerBuilder,
     common::dead_letters::{DeadLetters, Selection},
     producer::schedule::{Expression, Schedule, Timetable, Zone},
 };
@@ -52,6 +52,8 @@ async fn send(cx: Context, job: Job<SendEmail>) -> Result<Outcome, Error> {
         "night" if cx.clock().now() < START + Duration::from_secs(3_600) => {
             Ok(Outcome::Snooze(Duration::from_secs(3_600)))
         }
+        "late" => Ok(Outcome::Discard("the list is closed".to_owned())),
+        "off" => Ok(Outcome::Cancel("she called".to_owned())),
         "once" if cx.attempt() == 1 => Err(Error::retry_after(Duration::from_secs(90), "not now")),
         _ => Ok(Outcome::Done),
     }
@@ -111,6 +113,8 @@ async fn every_way_in_which_an_attempt_can_end_is_told() {
     let hour = START + Duration::from_secs(3_600);
     for (to, end) in [
         ("ada", End::Done),
+        ("late", End::Discarded { reason: "the list is closed".to_owned() }),
+        ("off", End::Cancelled { reason: "she called".to_owned() }),
         ("night", End::Snoozed { until: hour }),
         ("once", End::Retried { attempt: 2, at: START + Duration::from_secs(90), error: "not now".to_owned() }),
         ("wrong", End::Dead { reason: "rejected".to_owned(), error: "no such address".to_owned() }),
@@ -264,6 +268,40 @@ async fn one_call_of_a_handler_is_told_with_what_it_returned() {
     let quick = |builder: WorkerBuilder| builder.policy(TaskPolicy::default().retries(0));
     let worked = TestTask::of(&email("panic")).worker(quick).run(send).await;
     assert!(worked.returned.is_none() && matches!(worked.end, End::Dead { .. }), "{worked:?}");
+}
+
+#[derive(Serialize, Deserialize, Task)]
+#[task(name = "report.make", queue = "reports", long = true)]
+struct MakeReport;
+
+#[tokio::test]
+async fn long_tasks_blocking_ones_and_batches_are_run_to_their_end() {
+    let broker = MemoryBroker::new();
+    let client = broker.client().await;
+    let made = Arc::new(AtomicUsize::new(0));
+    let counting = made.clone();
+    let builder = Worker::builder(broker.settings())
+        .task(move |cx: Context, _: Job<MakeReport>| {
+            let made = counting.clone();
+            async move {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                made.fetch_add(1, Ordering::Relaxed);
+                cx.follow_up(Message::of(&email("ada"))?);
+                Ok::<_, Error>(())
+            }
+        })
+        .task_batch(BatchOptions::new(10, Duration::from_millis(5)), async |batch: Batch<SendEmail>| {
+            drop(batch);
+            Ok(())
+        })
+        .task_blocking(|_: Context, _: Job<CountEmail>| Ok::<_, Error>(Outcome::Discard("none left".to_owned())));
+    let mut worker = broker.worker(builder).await;
+    client.publish(&MakeReport).await.unwrap();
+    let report = worker.run_due().await;
+    assert_eq!(made.load(Ordering::Relaxed), 1, "a step is over when the long task is, not when it is leased");
+    assert_eq!((report.of::<MakeReport>(), report.of::<SendEmail>()), (vec![&End::Done], vec![&End::Done]), "{report}");
+    client.publish(&CountEmail).await.unwrap();
+    assert_eq!(worker.run_due().await.only(), &End::Discarded { reason: "none left".to_owned() });
 }
 
 /// What the panic says with which a task ends.

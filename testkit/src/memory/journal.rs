@@ -26,6 +26,8 @@ pub(super) struct Journal {
     running: BTreeMap<(ChannelKey, u64), Running>,
     /// Settled since the journal was last read.
     handled: Vec<Handled>,
+    /// What the handlers of a test's workers said, by task id, where the broker cannot see it.
+    said: BTreeMap<String, End>,
 }
 
 #[derive(Debug)]
@@ -44,11 +46,6 @@ enum Way {
     Dead,
 }
 
-/// The work queue that a queue is a part of.
-fn work_queue(queue: &str) -> &str {
-    queue.split_once('.').map_or(queue, |(work, _)| work)
-}
-
 #[derive(Debug)]
 enum Moved {
     /// It was not yet to be run, and its handler was not called.
@@ -57,9 +54,9 @@ enum Moved {
 }
 
 impl Journal {
-    /// What has been settled of these queues since this was last asked.
-    pub(super) fn take_handled(&mut self, queues: &[String]) -> Vec<Handled> {
-        self.handled.extract_if(.., |handled| queues.contains(&handled.queue)).collect()
+    /// What has been settled of these work queues since this was last asked.
+    pub(super) fn take_handled(&mut self, work: &[String]) -> Vec<Handled> {
+        self.handled.extract_if(.., |handled| work.contains(&handled.queue)).collect()
     }
 
     /// What is with workers, for people.
@@ -87,7 +84,7 @@ impl Journal {
         let key = message.routing_key.as_str();
         match (exchange, key.split_once(".retry.")) {
             ("", Some((queue, _))) => self.moved(queue, Some(Way::Later), message, now),
-            ("", None) => self.moved(work_queue(key), None, message, now),
+            ("", None) => self.moved(table::work_queue(key), None, message, now),
             (exchange, None) if exchange.ends_with(".dead") => self.moved(key, Some(Way::Dead), message, now),
             _ => {}
         }
@@ -99,7 +96,7 @@ impl Journal {
         let id = message.properties.message_id().as_ref().map(|id| id.as_str());
         // A task that came without an id has been given one since: it is then the only one of its name there.
         let is_it = |running: &&mut Running| {
-            work_queue(&running.queue) == queue
+            table::work_queue(&running.queue) == queue
                 && running.moved.is_none()
                 && (Some(running.facts.id.as_str()) == id || (!running.facts.id_was_given && way.is_some()))
         };
@@ -140,10 +137,11 @@ impl Journal {
 
     pub(super) fn settled(&mut self, key: (ChannelKey, u64), verdict: Verdict) {
         let Some(running) = self.running.remove(&key) else { return };
+        let said = self.said.remove(running.facts.id.as_str());
         let end = match (verdict, running.moved) {
             (Verdict::Ack, Some(Moved::Ahead)) => return,
             (Verdict::Ack, Some(Moved::Ended(end))) => end,
-            (Verdict::Ack, None) => End::Done,
+            (Verdict::Ack, None) => said.unwrap_or(End::Done),
             (Verdict::Requeue, _) => End::Returned,
             (Verdict::Reject, _) => End::Dead {
                 reason: Why::Rejected.as_str().to_owned(),
@@ -153,10 +151,15 @@ impl Journal {
         self.handled.push(Handled {
             task: running.facts.task,
             id: running.facts.id.to_string(),
-            queue: running.queue,
+            queue: table::work_queue(&running.queue).to_owned(),
             attempt: running.facts.attempt,
             end,
         });
+    }
+
+    /// A handler has said what only the worker hears.
+    pub(super) fn said(&mut self, id: &str, end: End) {
+        self.said.insert(id.to_owned(), end);
     }
 
     /// The broker has moved a message by itself.

@@ -8,8 +8,18 @@ use leveret_common::{clock::UnixMillis, task::Task};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum End {
-    /// It is gone: done, or discarded.
+    /// It is done.
     Done,
+    /// It is gone, for it was of no use any more.
+    Discarded {
+        /// Why.
+        reason: String,
+    },
+    /// It is gone, for it was called off.
+    Cancelled {
+        /// Why.
+        reason: String,
+    },
     /// The attempt failed, and there will be another.
     Retried {
         /// The number of the next attempt.
@@ -42,7 +52,7 @@ pub struct Handled {
     pub task: String,
     /// The task's id.
     pub id: String,
-    /// The queue that it came from.
+    /// The work queue that it came from.
     pub queue: String,
     /// The number of the attempt.
     pub attempt: u32,
@@ -56,6 +66,8 @@ impl fmt::Display for Handled {
         write!(f, "{task} {id} of queue {queue}, attempt {attempt}: ")?;
         match end {
             End::Done => f.write_str("done"),
+            End::Discarded { reason } => write!(f, "discarded: {reason}"),
+            End::Cancelled { reason } => write!(f, "cancelled: {reason}"),
             End::Retried { attempt, at, error } => write!(f, "attempt {attempt} at {}: {error}", at.to_rfc3339()),
             End::Snoozed { until } => write!(f, "snoozed until {}", until.to_rfc3339()),
             End::Dead { reason, error } => write!(f, "dead, {reason}: {error}"),

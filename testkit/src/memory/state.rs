@@ -233,11 +233,24 @@ impl State {
         format!("amq.gen-{}", self.arrivals)
     }
 
-    /// Whether none of these queues has anything to do: nothing waits that somebody would take, nothing is unsettled.
-    pub(super) fn is_idle(&self, queues: &[String]) -> bool {
-        queues.iter().filter_map(|name| self.queues.get(name)).all(|queue| {
+    /// When the next message returns to one of these work queues, or leaves it.
+    pub(super) fn next_return(&self, work: &[String]) -> Option<UnixMillis> {
+        self.of_work(work).filter_map(|(_, queue)| queue.head()?.expires_at).min()
+    }
+
+    /// Whether there is nothing to do in these work queues and their parts, tiers and dead letters aside: nothing waits
+    /// that somebody would take, nothing is unsettled.
+    pub(super) fn is_idle(&self, work: &[String]) -> bool {
+        let is_done = |queue: &Queue| {
             queue.unsettled == 0 && (queue.ready() == 0 || (queue.consumers.is_empty() && queue.abandoned))
-        })
+        };
+        self.of_work(work).all(|(name, queue)| table::is_aside(name) || is_done(queue))
+    }
+
+    /// The queues of these work queues: themselves, and those with a name behind theirs.
+    fn of_work<'a>(&'a self, work: &'a [String]) -> impl Iterator<Item = (&'a str, &'a Queue)> {
+        let queues = self.queues.iter().map(|(name, queue)| (name.as_str(), queue));
+        queues.filter(|(name, _)| work.iter().any(|work| work == table::work_queue(name)))
     }
 
     pub(super) fn tell(&self) {

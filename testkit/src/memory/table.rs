@@ -1,4 +1,4 @@
-//! Reading AMQP tables: arguments of queues and exchanges, and headers.
+//! Reading AMQP tables, which are arguments of queues and exchanges, and headers; and names of queues.
 
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 
@@ -74,4 +74,14 @@ fn kind(value: &AMQPValue) -> &'static str {
         AMQPValue::Boolean(_) => "bool",
         _ => "signedint",
     }
+}
+
+/// The work queue that a queue is a part of.
+pub(super) fn work_queue(queue: &str) -> &str {
+    queue.split_once('.').map_or(queue, |(work, _)| work)
+}
+
+/// Whether what is in a queue is not to be run now: it is a tier, or has dead letters.
+pub(super) fn is_aside(queue: &str) -> bool {
+    queue.contains(".retry.") || queue.ends_with(".dead")
 }

@@ -1,11 +1,21 @@
 //! A worker that a test drives step by step.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use leveret_common::{clock::UnixMillis, topology::Topology};
-use leveret_worker::{builder::WorkerBuilder, run::RunningWorker};
+use leveret_common::clock::UnixMillis;
+use leveret_worker::{
+    builder::WorkerBuilder,
+    context::Context,
+    layer::Layer,
+    outcome::{Ended, Outcome},
+    run::RunningWorker,
+};
 
-use super::{MemoryBroker, report::Report};
+use super::{
+    MemoryBroker, Shared,
+    report::{End, Report},
+    table,
+};
 
 /// How long a worker may take for what is due, unless told otherwise. In real time: handlers run in it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -20,6 +30,9 @@ const MOMENTS: usize = 10_000;
 pub struct TestWorker {
     broker: MemoryBroker,
     running: RunningWorker,
+    /// The work queues.
+    work: Vec<String>,
+    /// The queues that give out tasks only when they are asked to.
     queues: Vec<String>,
     patience: Duration,
 }
@@ -33,22 +46,29 @@ impl Drop for Released<'_> {
     }
 }
 
-/// The queues that a worker takes tasks from: the work queues, and parts of them, which have a name behind theirs.
-fn of_work(topology: &Topology) -> Vec<String> {
-    let names: Vec<_> = topology.work_queues().map(|(name, _)| name.as_str()).collect();
-    let is_of_work = |queue: &String| {
-        let work = queue.split_once('.').map_or(queue.as_str(), |(work, _)| work);
-        names.contains(&work) && !queue.contains(".retry.") && !queue.ends_with(".dead")
-    };
-    topology.queues().into_iter().map(|queue| queue.name).filter(is_of_work).collect()
+/// Tells the journal what a broker cannot see of an end.
+struct Listening(Arc<Shared>);
+
+impl Layer for Listening {
+    fn after(&self, context: &Context, ended: &Ended) {
+        let end = match ended {
+            Ok(Outcome::Discard(reason)) => End::Discarded { reason: reason.clone() },
+            Ok(Outcome::Cancel(reason)) => End::Cancelled { reason: reason.clone() },
+            _ => return,
+        };
+        self.0.state().journal.said(context.id().as_str(), end);
+    }
 }
 
 impl TestWorker {
     pub(super) async fn start(broker: MemoryBroker, builder: WorkerBuilder) -> Self {
-        let worker = builder.clock(broker.clock()).build();
+        let worker = builder.clock(broker.clock()).layer(Listening(broker.shared.clone())).build();
         let worker = worker.unwrap_or_else(|error| panic!("the worker cannot be built: {error}"));
         let topology = worker.topology().unwrap_or_else(|error| panic!("the worker cannot be built: {error}"));
-        let queues = of_work(&topology);
+        let work: Vec<_> = topology.work_queues().map(|(name, _)| name.to_string()).collect();
+        let of_work =
+            |queue: &String| work.iter().any(|work| work == table::work_queue(queue)) && !table::is_aside(queue);
+        let queues: Vec<_> = topology.queues().into_iter().map(|queue| queue.name).filter(of_work).collect();
         broker.shared.state().held.extend(queues.iter().cloned());
         let running = worker.start().await.unwrap_or_else(|error| panic!("the worker cannot be started: {error}"));
         running.attached().await.unwrap_or_else(|error| panic!("the worker has stopped: {error}"));
@@ -60,7 +80,7 @@ impl TestWorker {
                 "the worker consumes from another broker: begin it with `Worker::builder(broker.settings())`"
             );
         }
-        Self { broker, running, queues, patience: PATIENCE }
+        Self { broker, running, work, queues, patience: PATIENCE }
     }
 
     /// How long a step may take, in real time. Default 30 s.
@@ -97,7 +117,7 @@ impl TestWorker {
                 let changed = shared.changed.notified();
                 tokio::pin!(changed);
                 changed.as_mut().enable();
-                if shared.state().is_idle(&self.queues) {
+                if shared.state().is_idle(&self.work) {
                     return;
                 }
                 changed.await;
@@ -108,7 +128,7 @@ impl TestWorker {
             panic!("the worker has not finished within {:?}; it still runs: {running:?}", self.patience);
         }
         drop(released);
-        Report::new(shared.state().journal.take_handled(&self.queues))
+        Report::new(shared.state().journal.take_handled(&self.work))
     }
 
     /// Lets this much time go by: the clock moves from one moment at which something comes back to the next, and each
@@ -148,7 +168,7 @@ impl TestWorker {
     }
 
     fn next_moment(&self) -> Option<UnixMillis> {
-        self.broker.shared.state().next_expiry()
+        self.broker.shared.state().next_return(&self.work)
     }
 
     /// A held clock is moved, the system's is waited for.
