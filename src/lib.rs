@@ -8,6 +8,7 @@ pub use leveret_common::{
     link::{ConnectError, PublishError},
     message::Message,
     retry::{Backoff, RetryPolicy, Tiers},
+    route::Route,
     task::{Task, TaskDefaults, TaskId},
     topology::{QueueName, QueueSettings, Topology},
 };

@@ -15,6 +15,7 @@ use crate::{
     headers::HeaderValue,
     link::{ChannelPool, ConnectError, Link, PublishError, Publisher, Role},
     message::{InvalidMessage, Message},
+    route::Route,
     task::{Task, TaskId},
     topology::{Names, Topology, TopologyError, declare},
 };
@@ -192,6 +193,11 @@ impl Publish<'_> {
     /// See [`Message::key`].
     pub fn key(self, key: &str) -> Self {
         self.with(|message| message.key(key))
+    }
+
+    /// See [`Message::route`].
+    pub fn route(self, route: &Route) -> Self {
+        self.with(|message| message.route(route))
     }
 
     /// See [`Message::header`].

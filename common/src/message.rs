@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::{
     clock::{Clock, UnixMillis},
     headers::{HeaderValue, Headers},
+    route::Route,
     task::{Task, TaskId},
     topology::{InvalidName, Names, QueueName},
     trace_context::TraceContext,
@@ -160,6 +161,12 @@ impl Message {
     #[must_use]
     pub fn key(self, key: &str) -> Self {
         self.header(header::KEY, key)
+    }
+
+    /// How the task is given to a worker, over the queue's own way. Heeded where the queue has a `route`.
+    #[must_use]
+    pub fn route(self, route: &Route) -> Self {
+        self.header(header::ROUTE, route.to_string())
     }
 
     /// The AMQP priority.

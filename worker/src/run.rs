@@ -123,6 +123,7 @@ impl RunningWorker {
                 prefetch,
                 tag: worker.settings.name.clone(),
                 topology: Some((pool.clone(), Arc::new(own))),
+                ordered: false,
             };
             let (consumer, deliveries) = Consumer::start(consume.clone(), settings)?;
             let metrics = |task: &str| instruments.task(queue.as_str(), task);

@@ -10,6 +10,7 @@ use crate::{
     clock::UnixMillis,
     headers::Headers,
     retry::{Backoff, InvalidBackoff},
+    route::{InvalidRoute, Route},
     task::TaskId,
 };
 
@@ -61,6 +62,12 @@ pub struct Facts {
     pub expires_at: Option<UnixMillis>,
     /// Affinity key.
     pub key: Option<String>,
+    /// How it is given to a worker, if the message says.
+    pub route: Option<Route>,
+    /// How often it was given to a worker's own queue since its last attempt.
+    pub forwards: u32,
+    /// Number and total, when it is one share of a broadcast.
+    pub share: Option<(u32, u32)>,
     /// The schedule that made the task and the time of its tick.
     pub schedule: Option<(String, UnixMillis)>,
     /// When the task first failed.
@@ -128,13 +135,15 @@ enum FactsError {
     Header { name: &'static str, wanted: &'static str, found: String },
     #[error(transparent)]
     Backoff(#[from] InvalidBackoff),
+    #[error(transparent)]
+    Route(#[from] InvalidRoute),
 }
 
 impl FactsError {
     fn kind(&self) -> &'static str {
         match self {
             Self::NoTask => "no-task",
-            Self::Header { .. } | Self::Backoff(_) => "header",
+            Self::Header { .. } | Self::Backoff(_) | Self::Route(_) => "header",
         }
     }
 }
@@ -162,6 +171,9 @@ fn read_facts(
         not_before: None,
         expires_at: None,
         key: None,
+        route: None,
+        forwards: 0,
+        share: None,
         schedule: None,
         first_failed_at: None,
         redelivered,
@@ -201,6 +213,9 @@ fn read_headers(queue: &str, headers: &Headers, facts: &mut Facts) -> Result<(),
     facts.expires_at = time_header(headers, header::EXPIRES_AT)?;
     facts.first_failed_at = time_header(headers, header::FIRST_FAILED_AT)?.filter(|_| !facts.replayed);
     facts.key = text_header(headers, header::KEY)?;
+    facts.route = text_header(headers, header::ROUTE)?.map(|text| text.parse()).transpose()?;
+    facts.forwards = number_header(headers, header::FORWARDS)?.unwrap_or(0);
+    facts.share = number_header(headers, header::SHARD_INDEX)?.zip(number_header(headers, header::SHARD_TOTAL)?);
     facts.schedule = text_header(headers, header::SCHEDULE)?.zip(time_header(headers, header::SCHEDULED_AT)?);
     Ok(())
 }
@@ -229,6 +244,11 @@ fn integer_header(
 fn count_header(headers: &Headers, name: &'static str) -> Result<Option<u32>, FactsError> {
     let allowed = |number| (1..=i64::from(u32::MAX)).contains(&number);
     Ok(integer_header(headers, name, "a whole number from 1", allowed)?.and_then(|number| u32::try_from(number).ok()))
+}
+
+fn number_header(headers: &Headers, name: &'static str) -> Result<Option<u32>, FactsError> {
+    let allowed = |number| u32::try_from(number).is_ok();
+    Ok(integer_header(headers, name, "a whole number from 0", allowed)?.and_then(|number| u32::try_from(number).ok()))
 }
 
 fn time_header(headers: &Headers, name: &'static str) -> Result<Option<UnixMillis>, FactsError> {
