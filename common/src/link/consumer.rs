@@ -78,7 +78,9 @@ impl Consumer {
         let handover = Handover::new(threads);
         let (attach, attached) = watch::channel(Attachment::Detached(None));
         let token = CancellationToken::new;
-        let (stop, release, finish) = (token(), token(), token());
+        let (stop, finish) = (token(), token());
+        // One without an order has nothing to wait for.
+        let release = if settings.ordered { token() } else { stop.clone() };
         let subscriber = Subscriber {
             queue: short("queue", &settings.queue)?,
             // The longest number that can follow still fits.
@@ -246,7 +248,7 @@ impl Subscriber {
                     settler.release(deliveries.tag());
                 }
                 () = settler.released() => break End::Stopped,
-                () = self.stopped(), if !cancelled => {
+                () = self.stop.cancelled(), if !cancelled => {
                     cancelled = true;
                     if self.settings.ordered {
                         continue;
@@ -279,14 +281,6 @@ impl Subscriber {
             info!(queue = self.queue.as_str(), "stopped consuming");
         }
         end
-    }
-
-    /// It is to take no more: stopped, or released where there is no order.
-    async fn stopped(&self) {
-        tokio::select! {
-            () = self.stop.cancelled() => {}
-            () = self.release.cancelled(), if !self.settings.ordered => {}
-        }
     }
 
     async fn open(&self, live: &Live) -> lapin::Result<(Channel, lapin::Consumer)> {

@@ -36,8 +36,9 @@ pub async fn declare(pool: &ChannelPool, topology: &Topology) -> Result<(), Topo
         |binding: &Binding| fronts.iter().any(|front| *front == binding.exchange || *front == binding.target.name());
     let (front, behind): (Vec<_>, Vec<_>) =
         topology.exchanges().into_iter().partition(|exchange| fronts.contains(&exchange.name));
+    let is_ring = |name: &String| present.iter().any(|queue| [queue.keyed(), queue.keyless()].contains(name));
     for exchange in &behind {
-        declare_one_exchange(pool, exchange, present.iter().any(|name| is_ring_of(exchange, name))).await?;
+        declare_one_exchange(pool, exchange, is_ring(&exchange.name)).await?;
     }
     for queue in topology.queues() {
         let part = Part::Queue(queue.name.clone());
@@ -46,9 +47,8 @@ pub async fn declare(pool: &ChannelPool, topology: &Topology) -> Result<(), Topo
         declared_or_there(pool, part, declared, there).await?;
     }
     let (front_bindings, bindings): (Vec<_>, Vec<_>) = topology.bindings().into_iter().partition(is_front);
-    let is_set =
-        |binding: &Binding| present.iter().any(|name| [name.keyed(), name.keyless()].contains(&binding.exchange));
-    bind_all(pool, bindings.iter().filter(|binding| !is_set(binding))).await?;
+    let (_, bindings): (Vec<_>, Vec<_>) = bindings.into_iter().partition(|binding| is_ring(&binding.exchange));
+    bind_all(pool, &bindings).await?;
     for exchange in &front {
         declare_one_exchange(pool, exchange, false).await?;
     }
@@ -81,10 +81,6 @@ fn sharded(topology: &Topology) -> impl Iterator<Item = (&QueueName, u16)> {
     topology.work_queues().filter_map(|(name, settings)| Some((name, settings.shards?)))
 }
 
-fn is_ring_of(exchange: &Exchange, queue: &QueueName) -> bool {
-    exchange.name == queue.keyed() || exchange.name == queue.keyless()
-}
-
 /// One that is known to be there is only asked for: were its type gone from the broker since, declaring it would end
 /// the connection.
 async fn declare_one_exchange(pool: &ChannelPool, exchange: &Exchange, known: bool) -> Result<(), TopologyError> {
@@ -94,7 +90,7 @@ async fn declare_one_exchange(pool: &ChannelPool, exchange: &Exchange, known: bo
     declared_or_there(pool, part, declared, there).await
 }
 
-async fn bind_all(pool: &ChannelPool, bindings: impl IntoIterator<Item = &Binding>) -> Result<(), TopologyError> {
+async fn bind_all(pool: &ChannelPool, bindings: &[Binding]) -> Result<(), TopologyError> {
     for binding in bindings {
         let part = Part::of(binding);
         match bind(&*pool.get().await?, binding).await {
