@@ -5,6 +5,8 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test helper reports by failing the test")]
 
+pub mod shards;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use lapin::{

@@ -272,7 +272,7 @@ impl Reshard {
 pub enum ReshardError {
     /// The queue is a single one.
     #[error(
-        "queue {queue:?} is not in shards: write `shards` into its table [queues.{queue}] before it is declared for the \
+        "queue \"{queue}\" is not in shards: write `shards` into its table [queues.{queue}] before it is declared for the \
          first time"
     )]
     NotSharded {
@@ -286,7 +286,7 @@ pub enum ReshardError {
         shards: u16,
     },
     /// Someone else is at it.
-    #[error("the number of shards of queue {queue:?} is being changed by another: wait until that is done")]
+    #[error("the number of shards of queue \"{queue}\" is being changed by another: wait until that is done")]
     Busy {
         /// The queue.
         queue: QueueName,

@@ -280,14 +280,14 @@ pub enum TopologyError {
     },
     /// The queue is in shards at the broker, and the topology does not say so. A queue beside them would get each of
     /// their tasks once more.
-    #[error("queue {queue:?} is in shards at the broker: write `shards` into its table [queues.{queue}]")]
+    #[error("queue \"{queue}\" is in shards at the broker: write `shards` into its table [queues.{queue}]")]
     Sharded {
         /// The queue.
         queue: QueueName,
     },
     /// The queue is to be in shards, and there is one of its name, which would get each of their tasks once more.
     #[error(
-        "queue {queue:?} is not in shards at the broker: remove `shards` from its table, or let the queue run empty, \
+        "queue \"{queue}\" is not in shards at the broker: remove `shards` from its table, or let the queue run empty, \
          delete it and start again"
     )]
     Whole {
