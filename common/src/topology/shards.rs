@@ -6,8 +6,9 @@
 //! leveret.return ─┘                no key └─► mail.shards.keyless ──┘
 //! ```
 //!
-//! Shards have two digits because RabbitMQ rebuilds the ring of a consistent-hash exchange from its bindings when it
-//! starts, in the order of their names: `mail.10` before `mail.2` would send keys to other shards from then on.
+//! The key decides by its place in a ring, which RabbitMQ makes of the bindings in the order in which they came. A broker
+//! that keeps its metadata in Mnesia forgets that order when all of its nodes stop, and makes the ring anew in any other
+//! (seen on 3.10): keys then change their shards. Khepri keeps it.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ use crate::{
     wire::header,
 };
 
-/// The most shards that a queue can have: their numbers have two digits.
+/// The most shards that a queue can have: their numbers have two digits, so that lists of queues show them in order.
 pub const MAX_SHARDS: u16 = 100;
 
 impl QueueName {

@@ -35,6 +35,12 @@ impl Reshard {
         let topology = settings.topology_of([self.queue.clone()])?;
         let configured = settings.queue(&self.queue).shards;
         let pool = session.admin(settings.broker).await?;
+        if !pool.link().live().await?.capabilities.keeps_rings() {
+            session.output.remark(
+                "if all nodes of this broker were down together since the queue was made, remove shards only while no task \
+                 waits in it: such a broker may have given keys to other shards, and then their order is not kept",
+            );
+        }
         let publisher = Publisher::new(pool.link().clone());
         let reshard = leveret::common::shards::Reshard::new(pool.clone(), publisher, topology, self.queue.clone())?;
         let mut steps = Vec::new();
