@@ -102,7 +102,10 @@ async fn a_queue_in_shards_is_declared_counted_and_resharded() {
     let vhost = Broker::shared().await.vhost().await;
     let site = Site::at(vhost.url(), "[queues.mail]\nshards = 2\norder = false\n");
     site.run(&["topology", "apply"]).await.expect(0);
-    assert_eq!(site.run(&["topology", "diff"]).await.expect(0).stdout, "the broker holds what the configuration says\n");
+    assert_eq!(
+        site.run(&["topology", "diff"]).await.expect(0).stdout,
+        "the broker holds what the configuration says\n"
+    );
     site.run(&["publish", "t", "--queue", "mail", "--count", "20"]).await.expect(0);
     let counts = async || site.run(&["queues", "--json"]).await.expect(0).json()["queues"][0].clone();
     let wanted =

@@ -150,6 +150,9 @@ fn facts(read: &Value, found: &Facts) -> Facts {
         not_before: time("not_before"),
         expires_at: time("expires_at"),
         key: text("key"),
+        route: text("route").map(|route| route.parse().unwrap()),
+        forwards: count("forwards").unwrap_or(0),
+        share: read.get("share").map(|share| serde_json::from_value(share.clone()).unwrap()),
         schedule: read
             .get("schedule")
             .map(|tick| (tick[0].as_str().unwrap().to_owned(), UnixMillis(tick[1].as_i64().unwrap()))),

@@ -15,15 +15,6 @@ use tracing::{debug, info, warn};
 /// How often a task is forwarded in vain before it is run by whoever has it.
 pub const FORWARDS_AT_MOST: u32 = 3;
 
-/// Whether a task is still here.
-#[derive(Debug)]
-pub enum Forwarded {
-    /// It is to be run here.
-    Here(Delivery),
-    /// It is somewhere else, and settled.
-    Gone,
-}
-
 /// Forwards tasks of one queue to the workers that their routes choose.
 #[derive(Debug)]
 pub struct Forwarder {
@@ -51,24 +42,24 @@ impl Forwarder {
     }
 
     /// Gives a task that came from the queue of all to the worker that its route chooses. What comes from a worker's own
-    /// queue has been chosen already.
-    pub async fn forward(&self, delivery: Delivery, envelope: &Envelope) -> Forwarded {
+    /// queue has been chosen already. What comes back is to be run here; of none, the task is elsewhere and settled.
+    pub async fn forward(&self, delivery: Delivery, envelope: &Envelope) -> Option<Delivery> {
         let facts = &envelope.facts;
         let route = facts.route.as_ref().unwrap_or(&self.route);
         if *route == Route::Competing || facts.share.is_some() || facts.forwards >= FORWARDS_AT_MOST {
-            return Forwarded::Here(delivery);
+            return Some(delivery);
         }
         let queue = self.queue.as_str();
         let here = |peer: &&Peer| peer.queues.iter().any(|consumed| consumed == queue);
         let peers: Vec<Peer> = self.peers.borrow().iter().filter(here).cloned().collect();
         match self.router.choose(route, facts.key.as_deref(), facts.id.as_str(), &peers) {
-            Choice::Here => Forwarded::Here(delivery),
+            Choice::Here => Some(delivery),
             Choice::To(workers) => self.to_first(delivery, envelope, &workers).await,
             Choice::Every(workers) => self.to_every(delivery, envelope, &workers).await,
         }
     }
 
-    async fn to_first(&self, delivery: Delivery, envelope: &Envelope, workers: &[String]) -> Forwarded {
+    async fn to_first(&self, delivery: Delivery, envelope: &Envelope, workers: &[String]) -> Option<Delivery> {
         let facts = &envelope.facts;
         for worker in workers {
             if *worker == self.worker {
@@ -78,7 +69,7 @@ impl Forwarder {
                 Ok(()) => {
                     debug!(task_id = %facts.id, task = facts.task, worker, "forwarded");
                     delivery.ack();
-                    return Forwarded::Gone;
+                    return None;
                 }
                 Err(PublishError::Unroutable { .. }) => {
                     debug!(task_id = %facts.id, task = facts.task, worker, "is gone, forwarding to the next");
@@ -86,11 +77,11 @@ impl Forwarder {
                 Err(error) => return self.failed(delivery, envelope, &error),
             }
         }
-        Forwarded::Here(delivery)
+        Some(delivery)
     }
 
     /// One share for each. That of a worker that is gone goes to whoever is free: each is run by somebody.
-    async fn to_every(&self, delivery: Delivery, envelope: &Envelope, workers: &[String]) -> Forwarded {
+    async fn to_every(&self, delivery: Delivery, envelope: &Envelope, workers: &[String]) -> Option<Delivery> {
         let queue = self.queue.as_str();
         let total = u32::try_from(workers.len()).unwrap_or(u32::MAX);
         let shares = (0..total).zip(workers).map(async |(index, worker)| {
@@ -108,24 +99,24 @@ impl Forwarder {
             Ok(_) => {
                 info!(task_id = %envelope.facts.id, task = envelope.facts.task, total, "given to every worker");
                 delivery.ack();
-                Forwarded::Gone
+                None
             }
             Err(error) => self.failed(delivery, envelope, &error),
         }
     }
 
-    fn failed(&self, delivery: Delivery, envelope: &Envelope, error: &PublishError) -> Forwarded {
+    fn failed(&self, delivery: Delivery, envelope: &Envelope, error: &PublishError) -> Option<Delivery> {
         let facts = &envelope.facts;
         match error {
             // It may be there or not: another look at it finds the same id.
             PublishError::Refused | PublishError::Unconfirmed { .. } | PublishError::Closed => {
                 warn!(task_id = %facts.id, task = facts.task, "cannot forward the task, it goes back to its queue: {error}");
                 delivery.requeue();
-                Forwarded::Gone
+                None
             }
             error => {
                 warn!(task_id = %facts.id, task = facts.task, "cannot forward the task, it is run here: {error}");
-                Forwarded::Here(delivery)
+                Some(delivery)
             }
         }
     }

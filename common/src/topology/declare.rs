@@ -198,14 +198,15 @@ async fn declare_exchange(channel: &Channel, exchange: &Exchange, passive: bool)
 pub(crate) async fn bind(channel: &Channel, binding: &Binding) -> Result<(), Fault> {
     let (source, target, routing_key) = ends(binding)?;
     let arguments = table(&binding.arguments);
-    Ok(match binding.target {
+    match binding.target {
         Target::Queue(_) => {
-            channel.queue_bind(target, source, routing_key, QueueBindOptions::default(), arguments).await?
+            channel.queue_bind(target, source, routing_key, QueueBindOptions::default(), arguments).await?;
         }
         Target::Exchange(_) => {
-            channel.exchange_bind(target, source, routing_key, ExchangeBindOptions::default(), arguments).await?
+            channel.exchange_bind(target, source, routing_key, ExchangeBindOptions::default(), arguments).await?;
         }
-    })
+    }
+    Ok(())
 }
 
 /// Takes the binding of a queue away, if it is there.

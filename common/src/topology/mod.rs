@@ -103,7 +103,7 @@ impl Topology {
                     queues.extend((0..shards).map(|index| Queue {
                         name: name.shard(index),
                         arguments: self.shard_arguments(name, settings),
-                    }))
+                    }));
                 }
             }
             for delay in settings.tiers.iter() {

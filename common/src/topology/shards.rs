@@ -46,23 +46,23 @@ impl QueueName {
 }
 
 impl Topology {
+    /// The ring by key, the ring for tasks without one, and the exchange in front of them.
     pub(super) fn shard_exchanges(&self, name: &QueueName) -> [Exchange; 3] {
-        let exchange = |name, kind, arguments: [(&'static str, Argument); 2]| Exchange {
+        let ring = |name, hashed: (&'static str, Argument)| Exchange {
             name,
-            kind,
-            arguments: arguments.into_iter().filter(|(name, _)| !name.is_empty()).collect(),
+            kind: "x-consistent-hash",
+            arguments: BTreeMap::from([hashed, ("alternate-exchange", text(self.names.lost()))]),
         };
-        let lost = || ("alternate-exchange", text(self.names.lost()));
         [
-            exchange(name.keyed(), "x-consistent-hash", [("hash-header", text(header::KEY)), lost()]),
-            exchange(name.keyless(), "x-consistent-hash", [("hash-property", text("message_id")), lost()]),
-            // What has no key matches no binding and takes the alternate: by their key alone, all tasks without one
+            ring(name.keyed(), ("hash-header", text(header::KEY))),
+            ring(name.keyless(), ("hash-property", text("message_id"))),
+            // What has no key matches no binding and takes the alternate: in the ring by key, all tasks without one
             // would go to a single shard.
-            exchange(
-                name.shards(),
-                "headers",
-                [("alternate-exchange", text(&name.keyless())), ("", Argument::Number(0))],
-            ),
+            Exchange {
+                name: name.shards(),
+                kind: "headers",
+                arguments: BTreeMap::from([("alternate-exchange", text(&name.keyless()))]),
+            },
         ]
     }
 

@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn each_share_is_a_task_of_its_own_and_the_same_when_sent_again() {
         let sent = |worker, index| {
-            let share = super::share(&envelope("one"), "q", "q.at.w", Share { worker, index, total: 2 }).unwrap();
+            let share = share(&envelope("one"), "q", "q.at.w", Share { worker, index, total: 2 }).unwrap();
             Envelope::decode("q", false, share.properties, b"1".to_vec(), &Limits::default()).unwrap().facts
         };
         let (a, b) = (sent("a", 0), sent("b", 1));
