@@ -3,6 +3,7 @@
 mod declare;
 mod definitions;
 mod difference;
+mod error;
 mod names;
 mod parts;
 mod settings;
@@ -11,10 +12,11 @@ mod shards;
 use std::{collections::BTreeMap, time::Duration};
 
 pub(crate) use declare::table as argument_table;
-pub use declare::{TopologyError, declare, diff};
 pub(crate) use declare::{bind, declare_queue, queue_is_there, unbind};
+pub use declare::{declare, diff};
 pub use definitions::definitions;
 pub use difference::{Difference, Part};
+pub use error::TopologyError;
 pub use names::{InvalidName, Names, QueueName};
 pub use parts::{Argument, Binding, Exchange, Queue, Target};
 pub use settings::{InvalidQueueSettings, QueueSettings};
