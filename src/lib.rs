@@ -13,6 +13,7 @@ pub use leveret_common::{
     message::Message,
     once,
     retry::{Backoff, Failed, Jitter, Retry, RetryPolicy, Tiers},
+    route::Route,
     task::{Task, TaskDefaults, TaskId, Unique},
     topology::{QueueName, QueueSettings, Topology},
     wire::Encoding,

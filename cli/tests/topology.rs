@@ -96,3 +96,37 @@ async fn the_topology_is_shown_without_a_broker() {
     let text = site.run(&["topology", "show"]).await.expect(0).stdout;
     assert!(text.contains("mail.retry.1h"), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_in_shards_is_declared_counted_and_resharded() {
+    let vhost = Broker::shared().await.vhost().await;
+    let site = Site::at(vhost.url(), "[queues.mail]\nshards = 2\norder = false\n");
+    site.run(&["topology", "apply"]).await.expect(0);
+    assert_eq!(
+        site.run(&["topology", "diff"]).await.expect(0).stdout,
+        "the broker holds what the configuration says\n"
+    );
+    site.run(&["publish", "t", "--queue", "mail", "--count", "20"]).await.expect(0);
+    let counts = async || site.run(&["queues", "--json"]).await.expect(0).json()["queues"][0].clone();
+    let wanted =
+        serde_json::json!({ "queue": "mail", "shards": 2, "ready": 20, "delayed": 0, "dead": 0, "consumers": 0 });
+    eventually_eq(PATIENCE, wanted, counts).await;
+
+    let resharded = site.run(&["queues", "reshard", "mail", "--to", "3"]).await.expect(0);
+    assert_eq!(resharded.stdout, "mail has 3 shards\n");
+    assert!(resharded.stderr.contains("mail.02 takes tasks"), "{}", resharded.stderr);
+    assert!(resharded.stderr.contains("write `shards = 3` into [queues.mail]"), "{}", resharded.stderr);
+    let diff = site.run(&["topology", "diff"]).await.expect(1).stdout;
+    assert!(diff.contains("has 3 shards, the topology says 2 shards"), "{diff}");
+    let exported = site.run(&["topology", "export", "--json"]).await.expect(0).json();
+    assert!(!exported["bindings"].to_string().contains("mail.shards"), "a file cannot hold their order");
+
+    let plain = Site::at(vhost.url(), "[queues.mail]\n");
+    let refused = plain.run(&["queues", "reshard", "mail", "--to", "3"]).await.expect(1);
+    assert!(refused.stderr.contains("is not in shards"), "{}", refused.stderr);
+    let refused = plain.run(&["topology", "apply"]).await.expect(1);
+    assert!(refused.stderr.contains("queue \"mail\" has 3 shards, the topology says none"), "{}", refused.stderr);
+    let wrong = Site::at(vhost.url(), "[queues.mail]\nshards = 2\nroute = \"hash\"\n");
+    let refused = wrong.run(&["config", "check"]).await.expect(64);
+    assert!(refused.stderr.contains("go by their key"), "{}", refused.stderr);
+}

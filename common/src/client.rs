@@ -16,6 +16,7 @@ use crate::{
     link::{ChannelPool, ConnectError, Link, PublishError, Publisher, Role},
     message::{InvalidMessage, Message},
     retry::Backoff,
+    route::Route,
     task::{Task, TaskId},
     topology::{Names, Topology, TopologyError, declare},
     wire::{Encoding, Outgoing},
@@ -225,6 +226,11 @@ impl Publish<'_> {
     /// See [`Message::compress`].
     pub fn compress(self, encoding: Encoding) -> Self {
         self.with(|message| message.compress(encoding))
+    }
+
+    /// See [`Message::route`].
+    pub fn route(self, route: &Route) -> Self {
+        self.with(|message| message.route(route))
     }
 
     /// See [`Message::header`].

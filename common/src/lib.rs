@@ -6,6 +6,8 @@
 //! | [`message`] | [`Message`](message::Message), what a publisher sends |
 //! | [`wire`] | messages to and from AMQP: properties, headers, body |
 //! | [`topology`] | every exchange, queue and binding as one value: declare, compare, export |
+//! | [`route`] | which worker gets a task: the strategies |
+//! | [`shards`] | queues in shards: change their number while they are at work, share them out among workers |
 //! | [`retry`] | when a failed task runs again, and the tiers that delay it |
 //! | [`link`] | connections, the publisher, the consumer, the channel pool |
 //! | [`client`] | [`Client`](client::Client), which publishes tasks |
@@ -33,7 +35,9 @@ pub mod metrics;
 pub mod once;
 pub mod registry;
 pub mod retry;
+pub mod route;
 mod schema;
+pub mod shards;
 pub mod task;
 #[cfg(feature = "telemetry")]
 pub mod telemetry;

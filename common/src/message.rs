@@ -12,6 +12,7 @@ use crate::{
     clock::{Clock, UnixMillis},
     headers::{HeaderValue, Headers},
     retry::Backoff,
+    route::Route,
     task::{Task, TaskId, Unique},
     topology::{InvalidName, Names, QueueName},
     trace_context::TraceContext,
@@ -208,6 +209,12 @@ impl Message {
 
     fn same_as(self, unique: Unique) -> Self {
         self.header(header::UNIQUE, unique.key).header(header::UNIQUE_MS, milliseconds(unique.window))
+    }
+
+    /// How the task is given to a worker, over the queue's own way. Heeded where the queue has a `route`.
+    #[must_use]
+    pub fn route(self, route: &Route) -> Self {
+        self.header(header::ROUTE, route.to_string())
     }
 
     /// The AMQP priority.

@@ -157,6 +157,9 @@ fn facts(read: &Value, found: &Facts) -> Facts {
         unique: read
             .get("unique")
             .map(|unique| Unique::new(unique[0].as_str().unwrap(), Duration::from_millis(unique[1].as_u64().unwrap()))),
+        route: text("route").map(|route| route.parse().unwrap()),
+        forwards: count("forwards").unwrap_or(0),
+        share: read.get("share").map(|share| serde_json::from_value(share.clone()).unwrap()),
         schedule: read
             .get("schedule")
             .map(|tick| (tick[0].as_str().unwrap().to_owned(), UnixMillis(tick[1].as_i64().unwrap()))),

@@ -14,7 +14,7 @@ use leveret_common::{
     duration,
     registry::{About, Instance, TaskAbout},
     task::{Task, TaskDefaults},
-    topology::{InvalidName, QueueName, Topology},
+    topology::{InvalidName, InvalidQueueSettings, QueueName, Topology},
 };
 
 use crate::{
@@ -105,6 +105,12 @@ impl Worker {
         self.pools.iter().flat_map(|pool| &pool.queues).map(|queue| queue.name.clone()).collect()
     }
 
+    /// Whether it has to know who else is alive: for routes, and for shards with an order.
+    pub(crate) fn wants_peers(&self) -> bool {
+        let mut queues = self.pools.iter().flat_map(|pool| &pool.queues);
+        queues.any(|queue| queue.options.settings.is_routed() || queue.options.settings.is_ordered())
+    }
+
     /// What it says about itself when it starts.
     pub(crate) fn who(&self) -> Who {
         let about = |(name, kind): (&String, &Arc<Registered>)| TaskAbout {
@@ -127,7 +133,7 @@ impl Worker {
     /// # Errors
     /// [`InvalidName`] when the namespace breaks the rules of names.
     pub fn topology(&self) -> Result<Topology, InvalidName> {
-        let empty = Topology::new(&self.settings.namespace)?;
+        let empty = Topology::new(&self.settings.namespace)?.worker(&self.settings.name);
         let queues = self.pools.iter().flat_map(|pool| &pool.queues);
         Ok(queues.fold(empty, |topology, queue| topology.queue(queue.name.clone(), queue.options.settings.clone())))
     }
@@ -474,6 +480,7 @@ fn plan(pools: Vec<PoolOptions>) -> Result<Vec<PoolPlan>, BuildError> {
             if options.concurrency == 0 || options.concurrency > usize::from(u16::MAX) {
                 return Err(BuildError::Concurrency { queue, concurrency: options.concurrency });
             }
+            options.settings.check().map_err(|source| BuildError::Queue { queue: queue.clone(), source })?;
             let name = QueueName::new(&queue)?;
             if !seen.insert(name.clone()) {
                 return Err(BuildError::TwiceTheQueue { queue });
@@ -514,6 +521,14 @@ pub enum BuildError {
         queue: String,
         /// What was given.
         concurrency: usize,
+    },
+    /// The settings of a queue cannot work.
+    #[error("queue {queue:?}")]
+    Queue {
+        /// The queue.
+        queue: String,
+        /// What is wrong with them.
+        source: InvalidQueueSettings,
     },
     /// A pool has no queue.
     #[error("a pool has no queue: name those that its runners are to serve")]

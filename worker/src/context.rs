@@ -73,6 +73,8 @@ pub(crate) struct Surroundings {
     pub(crate) instance: String,
     pub(crate) clock: Clock,
     pub(crate) state: Arc<State>,
+    /// Cancelled when the worker is told to stop.
+    pub(crate) stopping: CancellationToken,
     /// Which tasks are reported on, and to where.
     pub(crate) tracking: Tracking,
     pub(crate) events: Events,
@@ -205,6 +207,11 @@ impl Context {
     /// The affinity key.
     pub fn key(&self) -> Option<&str> {
         self.facts().key.as_deref()
+    }
+
+    /// Which share of a broadcast this is, from 0, and how many there are.
+    pub fn share(&self) -> Option<(u32, u32)> {
+        self.facts().share
     }
 
     /// The schedule that made the task and the time of its tick.

@@ -9,13 +9,16 @@ use leveret_common::{
     metrics::TaskEnd,
     wire::{DeadReason, Envelope},
 };
+use tracing::info;
 
 use crate::{
     context::{Cancelled, Context},
+    fate::Fate,
     lane::Lane,
     layer::Next,
     outcome::{Ended, Error, ErrorKind},
     settle::{Move, Verdict},
+    shards::{self, AfterFailure},
     slot::Slot,
 };
 
@@ -40,6 +43,9 @@ impl Lane {
             }
         };
         let facts = &envelope.facts;
+        if let Some(gates) = self.gates.as_ref().filter(|_| shards::Control::is_control(&facts.task)) {
+            return gates.settle(delivery, &envelope, &self.surroundings.stopping).await;
+        }
         let now = self.surroundings.clock.now();
         let Some(kind) = self.kinds.get(&facts.task) else {
             self.unreadable.never_ran(TaskEnd::Dead);
@@ -59,6 +65,13 @@ impl Lane {
             self.settle(delivery, &envelope, Verdict::Moved(later)).await;
             return;
         }
+        let delivery = match &self.forwarder {
+            Some(forwarder) => match forwarder.forward(delivery, &envelope).await {
+                Some(delivery) => delivery,
+                None => return,
+            },
+            None => delivery,
+        };
         if let Some(leases) = self.leases.as_ref().filter(|_| kind.policy.long) {
             if let Some(lease) = leases.take(delivery, &envelope).await {
                 let context = Context::new(envelope, kind.clone(), self.surroundings.clone());
@@ -67,9 +80,44 @@ impl Lane {
             }
             return;
         }
-        let context = Context::new(envelope, kind.clone(), self.surroundings.clone());
-        let ended = attempt(&context, slot).await;
+        let mut context = Context::new(envelope, kind.clone(), self.surroundings.clone());
+        let mut ended = attempt(&context, slot).await;
+        while let Some(again) = self.hold(&delivery, &context, &ended).await {
+            context = again;
+            ended = attempt(&context, slot).await;
+        }
         self.conclude(delivery, &context, ended).await;
+    }
+
+    /// Where the tasks of a key keep their order, one that failed is tried again in its place, if that is not long. `None`
+    /// when the attempt is to be settled as it is.
+    async fn hold(&self, delivery: &Delivery, context: &Context, ended: &Ended) -> Option<Context> {
+        let Fate::Retried(delay) = context.fate(ended) else { return None };
+        let AfterFailure::Hold(delay) = shards::after_failure(self.ordered, delay) else { return None };
+        let error = ended.as_ref().err()?;
+        info!(task_id = %context.id(), task = context.task(), attempt = context.attempt(), kind = error.label(), in_ms = delay.as_millis() as u64, "attempt failed, trying again in its place: {error}");
+        self.surroundings.tally.count(TaskEnd::Retried);
+        let now = self.surroundings.clock.now();
+        context.report(|| Happening::Failed {
+            ran_ms: context.ran_ms(),
+            error_kind: error.label().to_owned(),
+            error: error.to_string(),
+            retry_at: now + delay,
+        });
+        if let Some(claimed) = context.take_claimed() {
+            claimed.settle(Fate::Retried(delay)).await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = self.surroundings.stopping.cancelled() => return None,
+        }
+        if delivery.is_stale() {
+            return None;
+        }
+        let mut envelope = context.envelope().clone();
+        envelope.facts.attempt = envelope.facts.attempt.saturating_add(1);
+        envelope.facts.first_failed_at = envelope.facts.first_failed_at.or(Some(now));
+        Some(Context::new(envelope, context.kind().clone(), self.surroundings.clone()))
     }
 }
 

@@ -10,7 +10,7 @@ use leveret_common::{
     wire::Limits,
 };
 
-use crate::{context::Surroundings, handler::Kind, lease::Leases};
+use crate::{context::Surroundings, forward::Forwarder, handler::Kind, lease::Leases, shards};
 
 /// One queue of a worker, as its tasks see it.
 #[derive(Debug)]
@@ -26,6 +26,12 @@ pub(crate) struct Lane {
     pub(crate) surroundings: Arc<Surroundings>,
     /// If there are long tasks.
     pub(crate) leases: Option<Leases>,
+    /// If it is in shards.
+    pub(crate) gates: Option<shards::Control>,
+    /// Whether the tasks of a key run one after another.
+    pub(crate) ordered: bool,
+    /// If its tasks go by routes, and this is the queue of all.
+    pub(crate) forwarder: Option<Forwarder>,
 }
 
 impl Lane {

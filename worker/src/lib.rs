@@ -11,6 +11,8 @@
 //! | [`run`] | [`RunningWorker`](run::RunningWorker): stop it, wait for it, ask how it is |
 //! | [`steering`] | steer it: what runs, call off, pause, more or fewer at once |
 //! | [`control`] | [`ControlPlane`](control::ControlPlane): hears commands, carries them out, announces the worker |
+//! | [`forward`] | [`Forwarder`](forward::Forwarder): gives a task to the worker that its route chooses |
+//! | [`shards`] | a worker's part in queues in shards |
 //! | [`exec`] | tasks run as commands and HTTP calls |
 
 pub mod builder;
@@ -20,6 +22,7 @@ pub mod exec;
 mod exec_handler;
 mod execute;
 mod fate;
+pub mod forward;
 pub mod handler;
 mod health;
 mod lane;
@@ -27,10 +30,12 @@ pub mod layer;
 mod lease;
 pub mod options;
 pub mod outcome;
+mod peers;
 pub mod policy;
 mod pool;
 pub mod run;
 mod settle;
+pub mod shards;
 mod slot;
 mod source;
 mod start;

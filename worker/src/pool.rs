@@ -14,6 +14,7 @@ use tracing::info;
 
 use crate::{
     context::{Cancelled, Context},
+    lane::Lane,
     lease::Leases,
     slot::Slot,
     source::Source,
@@ -22,11 +23,36 @@ use crate::{
 /// As many runners as tasks may run at once, and the queues that they serve.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    handover: Handover<Delivery>,
-    /// In the order of their inlets.
+    intake: Arc<Intake>,
     sources: RwLock<Vec<Arc<Source>>>,
     runners: Mutex<Runners>,
     concurrency: AtomicUsize,
+}
+
+/// The ways into a pool, and which queue each is for.
+#[derive(Debug)]
+pub(crate) struct Intake {
+    handover: Handover<Delivery>,
+    /// In the order of their making, by which runners know them.
+    ways: RwLock<Vec<Way>>,
+}
+
+/// One way into a pool.
+#[derive(Clone, Debug)]
+struct Way {
+    lane: Arc<Lane>,
+    inlet: Inlet<Delivery>,
+}
+
+impl Intake {
+    /// A new way in, for deliveries of a queue.
+    pub(crate) fn open(&self, lane: Arc<Lane>, share: Share) -> Inlet<Delivery> {
+        // Held throughout, so that the numbers of inlets and ways agree.
+        let mut ways = self.ways.write();
+        let inlet = self.handover.inlet(share);
+        ways.push(Way { lane, inlet: inlet.clone() });
+        inlet
+    }
 }
 
 #[derive(Debug, Default)]
@@ -41,24 +67,21 @@ impl Pool {
     pub(crate) fn new(concurrency: usize) -> Arc<Self> {
         let threads = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
         Arc::new(Self {
-            handover: Handover::new(threads, concurrency),
+            intake: Arc::new(Intake { handover: Handover::new(threads, concurrency), ways: RwLock::default() }),
             sources: RwLock::default(),
             runners: Mutex::default(),
             concurrency: AtomicUsize::new(concurrency),
         })
     }
 
-    /// Adds a queue, which `start` begins to consume from.
-    pub(crate) fn add<E>(
-        &self,
-        share: Share,
-        start: impl FnOnce(Inlet<Delivery>) -> Result<Source, E>,
-    ) -> Result<Arc<Source>, E> {
-        // Held throughout, so that the numbers of inlets and sources agree.
-        let mut sources = self.sources.write();
-        let source = Arc::new(start(self.handover.inlet(share))?);
-        sources.push(source.clone());
-        Ok(source)
+    /// The ways into it.
+    pub(crate) fn intake(&self) -> Arc<Intake> {
+        self.intake.clone()
+    }
+
+    /// Adds a queue that is consumed from by way of its intake.
+    pub(crate) fn add(&self, source: Source) {
+        self.sources.write().push(Arc::new(source));
     }
 
     /// The queues.
@@ -83,14 +106,14 @@ impl Pool {
             return;
         }
         self.concurrency.store(concurrency, Ordering::Relaxed);
-        let missing = self.handover.resize(concurrency);
+        let missing = self.intake.handover.resize(concurrency);
         // Those that ended meanwhile are forgotten: a slot is kept by its runner and by this list.
         while runners.tasks.try_join_next().is_some() {}
         runners.slots.retain(|slot| Arc::strong_count(slot) > 1);
         for _ in 0..missing {
             let slot = Arc::new(Slot::default());
             runners.slots.push(slot.clone());
-            runners.tasks.spawn(serve(self.clone(), self.handover.runner(), slot));
+            runners.tasks.spawn(serve(self.intake.clone(), self.intake.handover.runner(), slot));
         }
     }
 
@@ -103,7 +126,7 @@ impl Pool {
     pub(crate) async fn stop(&self, now: CancellationToken) {
         let sources = self.sources();
         sources.iter().for_each(|source| source.stop());
-        self.handover.close().into_iter().for_each(Delivery::give_back);
+        self.intake.handover.close().into_iter().for_each(Delivery::give_back);
         let mut tasks = {
             let mut runners = self.runners.lock();
             runners.stopped = true;
@@ -126,16 +149,16 @@ impl Pool {
 }
 
 /// A runner: takes deliveries until there can be no more, or it is one too many.
-async fn serve(pool: Arc<Pool>, mut runner: Runner<Delivery>, slot: Arc<Slot>) {
+async fn serve(intake: Arc<Intake>, mut runner: Runner<Delivery>, slot: Arc<Slot>) {
     // Its own list, so that a task costs no lock that others want.
-    let mut sources = Vec::new();
+    let mut ways = Vec::new();
     while let Some((number, delivery)) = runner.next().await {
-        if number >= sources.len() {
-            sources = pool.sources();
+        if number >= ways.len() {
+            ways = intake.ways.read().clone();
         }
-        // A source is in the list before its consumer can deliver anything.
-        let Some(source) = sources.get(number) else { continue };
-        runner.run(source.lane.process(delivery, &slot)).await;
-        source.inlet.finished();
+        // A way is in the list before anything can come by it.
+        let Some(Way { lane, inlet }) = ways.get(number) else { continue };
+        runner.run(lane.process(delivery, &slot)).await;
+        inlet.finished();
     }
 }

@@ -7,6 +7,7 @@ use leveret_common::{
     control::PauseFlags,
     event::Events,
     link::{Attachment, ChannelPool, ConnectError, Link, Publisher, Role},
+    registry::RegistryError,
     topology::{InvalidName, TopologyError, declare},
     wire::TooLong,
 };
@@ -18,6 +19,7 @@ pub use crate::health::Health;
 use crate::{
     builder::Worker,
     control::{ControlPlane, Lines, paused_at_start},
+    peers::Peers,
     pool::Pool,
     start::Start,
     steering::Steering,
@@ -91,6 +93,10 @@ impl RunningWorker {
         let publisher = Publisher::new(publish.clone());
         let names = topology.names();
         let events = Events::start(publisher.clone(), names, &worker.settings.name, worker.instance);
+        let peers = match worker.wants_peers() {
+            true => Some(Peers::on(publish.clone(), worker.clock.clone())?),
+            false => None,
+        };
         let start = Start {
             worker: &worker,
             consume: &consume,
@@ -98,6 +104,8 @@ impl RunningWorker {
             names,
             publisher: &publisher,
             events: &events,
+            peers: peers.as_ref(),
+            stopping: stopper.graceful.clone(),
             paused: &paused,
         };
         let pools: Arc<Vec<_>> = Arc::new(worker.pools.iter().map(|plan| start.pool(plan)).collect::<Result<_, _>>()?);
@@ -253,6 +261,9 @@ pub enum StartError {
     /// The queues could not be declared.
     #[error(transparent)]
     Topology(#[from] TopologyError),
+    /// Other workers cannot be followed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
     /// A name does not fit.
     #[error(transparent)]
     TooLong(#[from] TooLong),

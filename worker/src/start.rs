@@ -1,6 +1,10 @@
 //! Starting the pools of a worker.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use leveret_common::{
     control::Pause,
@@ -9,16 +13,22 @@ use leveret_common::{
     metrics::{Instruments, UNKNOWN_TASK},
     topology::{InvalidName, Names, QueueName, Topology},
 };
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
     builder::{PoolPlan, QueuePlan, Worker},
     context::{Surroundings, Tally},
+    forward::Forwarder,
     handler::Kind,
     lane::Lane,
     lease::Leases,
+    peers::Peers,
     pool::Pool,
     run::StartError,
+    shards::{self, ShardSettings, Shards},
     source::Source,
 };
 
@@ -30,34 +40,104 @@ pub(crate) struct Start<'a> {
     pub(crate) names: &'a Names,
     pub(crate) publisher: &'a Publisher,
     pub(crate) events: &'a Events,
+    /// Who else is alive, where that is of interest.
+    pub(crate) peers: Option<&'a Peers>,
+    /// Cancelled when the worker is told to stop.
+    pub(crate) stopping: CancellationToken,
     /// The queues that are paused everywhere.
     pub(crate) paused: &'a BTreeMap<QueueName, Pause>,
 }
 
 impl Start<'_> {
-    /// Starts a pool: its runners, and a subscription to each of its queues.
+    /// Starts a pool: its runners, and what it consumes from.
     pub(crate) fn pool(&self, plan: &PoolPlan) -> Result<Arc<Pool>, StartError> {
         let pool = Pool::new(plan.concurrency);
         for queue in &plan.queues {
-            let lane = self.lane(queue)?;
-            let settings = self.consumer(queue)?;
-            let paused = self.paused.get(&queue.name).map(ToString::to_string);
+            let (concurrency, prefetch) = (plan.concurrency, queue.options.effective_prefetch());
+            info!(queue = queue.name.as_str(), concurrency, prefetch, "working");
             let share = Share { weight: queue.weight, ..Share::default() };
-            info!(queue = lane.queue(), concurrency = plan.concurrency, prefetch = settings.prefetch, "working");
-            pool.add(share, |inlet| Source::start(lane, self.consume.clone(), settings, inlet, paused))?;
+            if queue.options.settings.shards.is_some() {
+                pool.add(self.shards(&pool, queue, share)?);
+            } else {
+                pool.add(self.whole(&pool, queue, queue.name.to_string(), self.forwarder(queue), share)?);
+            }
+            if queue.options.settings.is_routed() {
+                let own = queue.name.at(&self.worker.settings.name);
+                pool.add(self.whole(&pool, queue, own, None, share)?);
+            }
         }
         pool.run();
         Ok(pool)
     }
 
-    fn consumer(&self, queue: &QueuePlan) -> Result<ConsumerSettings, InvalidName> {
-        let own = Topology::new(&self.worker.settings.namespace)?;
+    /// A queue that is one: that of all, or this worker's own.
+    fn whole(
+        &self,
+        pool: &Pool,
+        queue: &QueuePlan,
+        name: String,
+        forwarder: Option<Forwarder>,
+        share: Share,
+    ) -> Result<Source, StartError> {
+        let lane = self.lane(queue, forwarder, None)?;
+        let settings = self.consumer(queue, name)?;
+        let inlet = pool.intake().open(lane.clone(), share);
+        Ok(Source::whole(lane, self.consume.clone(), settings, inlet, self.paused(queue))?)
+    }
+
+    fn shards(&self, pool: &Pool, queue: &QueuePlan, share: Share) -> Result<Source, StartError> {
+        let options = &queue.options;
+        let ordered = options.settings.is_ordered();
+        let gates = shards::Control::new(self.declaring.clone(), queue.name.clone());
+        let lane = self.lane(queue, None, Some(gates))?;
+        let at_once = if ordered { 1 } else { share.at_once };
+        let share = Share { at_once, ..share };
+        // A few of each shard, so that none keeps the others from having a turn.
+        let prefetch = options.prefetch.unwrap_or(2);
+        let settings = ShardSettings {
+            queue: queue.name.clone(),
+            expected: options.settings.shards.unwrap_or_default(),
+            ordered,
+            prefetch,
+            tag: self.worker.settings.name.clone(),
+            instance: self.worker.instance.to_string(),
+            look: Duration::from_secs(5),
+            standby: Duration::from_secs(2),
+        };
+        let workers = self.peers.map_or_else(|| watch::channel(Vec::new()).1, |peers| peers.of_queue(&queue.name));
+        // The pool has the source, and the source this: so only the intake is held, and of each shard one way in.
+        let (intake, own_lane, ways) = (pool.intake(), lane.clone(), Mutex::new(HashMap::new()));
+        let open = move |shard: u16| {
+            let way = || intake.open(own_lane.clone(), share);
+            Some(ways.lock().entry(shard).or_insert_with(way).clone())
+        };
+        let paused = self.paused(queue);
+        let (link, declaring) = (self.consume.clone(), self.declaring.clone());
+        let shards = Shards::start(link, declaring, settings, workers, paused.is_some(), Box::new(open));
+        Ok(Source::shards(lane, &queue.name, prefetch, shards, paused))
+    }
+
+    fn paused(&self, queue: &QueuePlan) -> Option<String> {
+        self.paused.get(&queue.name).map(ToString::to_string)
+    }
+
+    fn forwarder(&self, queue: &QueuePlan) -> Option<Forwarder> {
+        let route = queue.options.settings.route.clone().filter(|_| queue.options.settings.is_routed())?;
+        let peers = self.peers?.all();
+        let worker = self.worker.settings.name.clone();
+        Some(Forwarder::new(queue.name.clone(), worker, route, self.publisher.clone(), self.names.clone(), peers))
+    }
+
+    fn consumer(&self, queue: &QueuePlan, name: String) -> Result<ConsumerSettings, InvalidName> {
+        let worker = &self.worker.settings;
+        let own = Topology::new(&worker.namespace)?.worker(&worker.name);
         let own = own.queue(queue.name.clone(), queue.options.settings.clone());
         Ok(ConsumerSettings {
-            queue: queue.name.to_string(),
+            queue: name,
             prefetch: queue.options.effective_prefetch(),
-            tag: self.worker.settings.name.clone(),
+            tag: worker.name.clone(),
             topology: Some((self.declaring.clone(), Arc::new(own))),
+            ordered: false,
         })
     }
 
@@ -73,6 +153,7 @@ impl Start<'_> {
             prefetch: 1,
             tag: settings.name.clone(),
             topology: Some((self.declaring.clone(), Arc::new(own))),
+            ordered: false,
         };
         // Twice within the timeout, for the broker looks for deliveries that are too old once a minute only.
         let renewal = settings.consumer_timeout / 3;
@@ -80,15 +161,25 @@ impl Start<'_> {
         Ok(Some(Leases::start(self.consume.clone(), consumer, queue.name.clone(), publisher, renewal)?))
     }
 
-    fn lane(&self, queue: &QueuePlan) -> Result<Arc<Lane>, StartError> {
+    fn lane(
+        &self,
+        queue: &QueuePlan,
+        forwarder: Option<Forwarder>,
+        gates: Option<shards::Control>,
+    ) -> Result<Arc<Lane>, StartError> {
         let worker = self.worker;
         let instruments = Instruments::global();
         instruments.queue(queue.name.as_str()).set_concurrency(queue.options.concurrency);
         let metrics = |task: &str| instruments.task(queue.name.as_str(), task);
         let kind =
             |(name, kind): (&String, &Arc<_>)| (name.clone(), Arc::new(Kind::new(Arc::clone(kind), metrics(name))));
+        let ordered = queue.options.settings.is_ordered();
         Ok(Arc::new(Lane {
-            leases: self.leases(queue)?,
+            // A lease is not held in the order of the shard.
+            leases: if ordered { None } else { self.leases(queue)? },
+            gates,
+            ordered,
+            forwarder,
             queue: queue.name.clone(),
             tiers: queue.options.settings.tiers.clone(),
             kinds: worker.kinds.iter().map(kind).collect(),
@@ -102,6 +193,7 @@ impl Start<'_> {
                 instance: worker.instance.to_string(),
                 clock: worker.clock.clone(),
                 state: worker.state.clone(),
+                stopping: self.stopping.clone(),
                 tracking: queue.options.settings.events,
                 events: self.events.clone(),
                 tally: Tally::default(),

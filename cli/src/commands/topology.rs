@@ -9,7 +9,7 @@ use std::{
 use clap::{Args, Subcommand};
 use leveret::{
     Topology,
-    common::topology::{Difference, Part, declare, definitions, diff},
+    common::topology::{Difference, Part, Target, declare, definitions, diff},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -107,6 +107,11 @@ impl TopologyCommand {
 
 impl Export {
     fn run(self, session: &Session, topology: &Topology) -> Result<Exit, Failure> {
+        for (name, _) in topology.work_queues().filter(|(_, settings)| settings.shards.is_some()) {
+            session.output.remark(&format!(
+                "queue \"{name}\" is in shards, whose bindings no file can hold: load it, then run `leveret topology apply`"
+            ));
+        }
         let definitions = definitions(topology, &self.vhost);
         let text = format!("{definitions:#}\n");
         let failed = |path: &Path, error: io::Error| Failure::new(Exit::Failed, format!("{}: {error}", path.display()));
@@ -152,7 +157,11 @@ impl Shown {
             bindings: bindings
                 .iter()
                 .map(|binding| {
-                    json!({ "exchange": binding.exchange, "queue": binding.queue, "routing_key": binding.routing_key })
+                    let to = match binding.target {
+                        Target::Queue(_) => "queue",
+                        Target::Exchange(_) => "to_exchange",
+                    };
+                    json!({ "exchange": binding.exchange, to: binding.target.name(), "routing_key": binding.routing_key })
                 })
                 .collect(),
         }
@@ -185,7 +194,11 @@ impl Report for Shown {
         writeln!(out)?;
         let mut bindings = table(["exchange", "routing key", "queue"]);
         for binding in &self.bindings {
-            bindings.add_row([text(&binding["exchange"]), text(&binding["routing_key"]), text(&binding["queue"])]);
+            let target = match &binding["to_exchange"] {
+                Value::Null => text(&binding["queue"]),
+                exchange => format!("exchange {}", text(exchange)),
+            };
+            bindings.add_row([text(&binding["exchange"]), text(&binding["routing_key"]), target]);
         }
         write_table(out, &bindings)
     }

@@ -100,9 +100,8 @@ impl Settings {
             let path: Vec<_> = error.key.split('.').collect();
             self.invalid(&path, error.fix)
         })?;
-        if let Some((name, _)) = self.queues.iter().find(|(_, queue)| queue.max_length == 0) {
-            let path = ["queues", name.as_str(), "max_length"];
-            return Err(self.invalid(&path, "a queue of length 0 takes nothing: write 1 or more"));
+        for (name, queue) in &self.queues {
+            queue.check().map_err(|error| self.invalid(&["queues", name.as_str(), error.key], error.fix))?;
         }
         self.worker.check().map_err(|(path, text)| {
             let path: Vec<_> = ["worker"].into_iter().chain(path.iter().map(String::as_str)).collect();

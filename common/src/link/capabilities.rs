@@ -48,6 +48,12 @@ impl Capabilities {
         self.parsed >= (4, 0)
     }
 
+    /// Whether the ring of a consistent-hash exchange surely outlasts a stop of all nodes (RabbitMQ 4.3 and later, which
+    /// has no Mnesia any more).
+    pub fn keeps_rings(&self) -> bool {
+        self.parsed >= (4, 3)
+    }
+
     /// Whether dead-lettering at least once is there (RabbitMQ 3.10 and later), without which a task could be
     /// lost between a tier and its queue.
     pub fn dead_letters_at_least_once(&self) -> bool {

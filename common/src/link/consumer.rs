@@ -11,17 +11,17 @@ use std::{
 
 use futures_util::StreamExt;
 use lapin::{
-    BasicProperties, Channel,
+    Channel,
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
-    types::{AMQPValue, DeliveryTag, FieldTable, ShortString},
+    types::{FieldTable, ShortString},
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
-    ChannelPool, Inlet, Link, Live, Settler, error::reason, error::reply_code, runtime, supervisor::own,
-    window::Verdict,
+    ChannelPool, Delivery, Inlet, Link, Live, Settler, delivery::Receipt, error::reason, error::reply_code, runtime,
+    supervisor::own, window::Verdict,
 };
 use crate::{
     metrics::{Instruments, QueueMetrics},
@@ -41,81 +41,9 @@ pub struct ConsumerSettings {
     pub tag: String,
     /// What is declared before each subscription, so that a queue which someone deleted comes back.
     pub topology: Option<(ChannelPool, Arc<Topology>)>,
-}
-
-/// A message that a worker holds. Dropped without a verdict, it goes back to its queue.
-#[derive(Debug)]
-pub struct Delivery {
-    /// Whether the broker has given it out before.
-    pub redelivered: bool,
-    /// Its properties and headers.
-    pub properties: BasicProperties,
-    /// Its body.
-    pub body: Vec<u8>,
-    receipt: Receipt,
-}
-
-/// The right to settle one delivery, once.
-#[derive(Debug)]
-struct Receipt {
-    tag: DeliveryTag,
-    settler: Settler,
-    settled: bool,
-}
-
-impl Delivery {
-    /// Whether its channel is gone: the broker gives the message out again, and a verdict changes nothing.
-    pub fn is_stale(&self) -> bool {
-        self.receipt.settler.is_gone()
-    }
-
-    /// A header as text.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        match self.properties.headers().as_ref()?.inner().get(name)? {
-            AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
-            _ => None,
-        }
-    }
-
-    /// It is done with.
-    pub fn ack(self) {
-        self.receipt.settle(Verdict::Ack);
-    }
-
-    /// It was not started: back to its queue at no cost to its attempts.
-    pub fn give_back(self) {
-        self.receipt.settle(Verdict::GiveBack);
-    }
-
-    /// Nothing could be done about it: back to its queue, counted towards the broker's delivery limit.
-    pub fn requeue(self) {
-        self.receipt.settle(Verdict::Requeue);
-    }
-
-    /// The broker is to move it to the dead-letter queue.
-    pub fn dead_letter(self) {
-        self.receipt.settle(Verdict::DeadLetter);
-    }
-
-    /// Takes out properties and body for reading; what is left can only be settled.
-    pub fn take_content(&mut self) -> (BasicProperties, Vec<u8>) {
-        (std::mem::take(&mut self.properties), std::mem::take(&mut self.body))
-    }
-}
-
-impl Receipt {
-    fn settle(mut self, verdict: Verdict) {
-        self.settled = true;
-        self.settler.settle(self.tag, verdict);
-    }
-}
-
-impl Drop for Receipt {
-    fn drop(&mut self) {
-        if !self.settled && !self.settler.is_gone() {
-            self.settler.settle(self.tag, Verdict::GiveBack);
-        }
-    }
+    /// Whether what it has may not be overtaken by what the broker gives to the next consumer, as in a shard with an
+    /// order. It then has one delivery at a time, whatever the prefetch. See [`Consumer::release`].
+    pub ordered: bool,
 }
 
 /// Whether the broker delivers to a consumer.
@@ -134,6 +62,7 @@ pub enum Attachment {
 #[derive(Debug)]
 pub struct Consumer {
     stop: CancellationToken,
+    release: CancellationToken,
     finish: CancellationToken,
     attached: watch::Receiver<Attachment>,
     task: runtime::JoinHandle<()>,
@@ -146,7 +75,10 @@ impl Consumer {
     /// [`TooLong`] when the queue's name or the tag does not fit.
     pub fn start(link: Link, settings: ConsumerSettings, inlet: Inlet<Delivery>) -> Result<Self, TooLong> {
         let (attach, attached) = watch::channel(Attachment::Detached(None));
-        let (stop, finish) = (CancellationToken::new(), CancellationToken::new());
+        let token = CancellationToken::new;
+        let (stop, finish) = (token(), token());
+        // One without an order has nothing to wait for.
+        let release = if settings.ordered { token() } else { stop.clone() };
         let subscriber = Subscriber {
             queue: short("queue", &settings.queue)?,
             // The longest number that can follow still fits.
@@ -157,10 +89,11 @@ impl Consumer {
             inlet,
             attach,
             stop: stop.clone(),
+            release: release.clone(),
             finish: finish.clone(),
         };
         let task = runtime::spawn(subscriber.run());
-        Ok(Self { stop, finish, attached, task })
+        Ok(Self { stop, release, finish, attached, task })
     }
 
     /// Whether the broker delivers to us at present.
@@ -173,7 +106,24 @@ impl Consumer {
         self.attached.clone()
     }
 
+    /// Leaves the queue to the next consumer. One without an order stops. One with an order leaves as soon as it can do so
+    /// without being overtaken: when it settles a task, in the same moment; until then it goes on. [`released`]
+    /// (Self::released) waits for that.
+    pub fn release(&self) {
+        self.release.cancel();
+    }
+
+    /// Waits until it has left.
+    pub async fn released(&mut self) {
+        self.release();
+        let _ = (&mut self.task).await;
+    }
+
     /// Asks the broker for no more. What is here already can still be taken and settled.
+    ///
+    /// One with an order takes no more, but stays subscribed until its connection ends: RabbitMQ would give the next
+    /// consumer what follows before it takes back what is left here (seen on 3.10, with a cancel and with the end of
+    /// the channel; with the end of the connection it does not).
     pub fn stop(&self) {
         self.stop.cancel();
     }
@@ -203,6 +153,7 @@ struct Subscriber {
     inlet: Inlet<Delivery>,
     attach: watch::Sender<Attachment>,
     stop: CancellationToken,
+    release: CancellationToken,
     finish: CancellationToken,
     metrics: Arc<QueueMetrics>,
 }
@@ -220,9 +171,10 @@ enum End {
 impl Subscriber {
     async fn run(self) {
         let mut failures: u32 = 0;
-        while !self.stop.is_cancelled() {
+        while !self.stop.is_cancelled() && !self.release.is_cancelled() {
             let live = tokio::select! {
                 () = self.stop.cancelled() => return,
+                () = self.release.cancelled() => return,
                 live = self.link.live() => match live {
                     Ok(live) => live,
                     Err(_) => return,
@@ -245,6 +197,7 @@ impl Subscriber {
                     let pause = Duration::from_millis(50).saturating_mul(1 << failures.min(7));
                     tokio::select! {
                         () = self.stop.cancelled() => return,
+                        () = self.release.cancelled() => return,
                         () = tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)) => {}
                     }
                 }
@@ -253,7 +206,7 @@ impl Subscriber {
     }
 
     /// One subscription, from its channel to its end.
-    async fn subscription(&self, live: &Live, failures: &mut u32) -> End {
+    async fn subscription(&self, live: &Arc<Live>, failures: &mut u32) -> End {
         if let Some((pool, topology)) = &self.settings.topology
             && let Err(error) = declare(pool, topology).await
         {
@@ -278,9 +231,10 @@ impl Subscriber {
         );
 
         let settler = Settler::new(self.metrics.clone());
-        let sending = settler.run(&channel);
+        let settling = channel.clone();
+        let sending = settler.run(&settling);
         tokio::pin!(sending);
-        let mut cancelled = false;
+        let (mut cancelled, mut releasing) = (false, false);
         let end = loop {
             tokio::select! {
                 biased;
@@ -288,10 +242,20 @@ impl Subscriber {
                 delivery = deliveries.next(), if !cancelled => match delivery {
                     Some(Ok(delivery)) => self.forward(delivery, &settler),
                     Some(Err(error)) => break End::Lost(reason(&error)),
+                    // It was cancelled by the settler, which is about to say that it has.
+                    None if releasing => cancelled = true,
                     None => break End::Lost("the broker cancelled the subscription".to_owned()),
                 },
+                () = self.release.cancelled(), if self.settings.ordered && !releasing => {
+                    releasing = true;
+                    settler.release(deliveries.tag());
+                }
+                () = settler.released() => break End::Stopped,
                 () = self.stop.cancelled(), if !cancelled => {
                     cancelled = true;
+                    if self.settings.ordered {
+                        continue;
+                    }
                     let tag = deliveries.tag();
                     let cancelling = channel.basic_cancel(tag, BasicCancelOptions::default());
                     if !matches!(tokio::time::timeout(self.link.settings().timeout, cancelling).await, Ok(Ok(()))) {
@@ -311,8 +275,11 @@ impl Subscriber {
                 () = self.finish.cancelled(), if cancelled => break End::Stopped,
             }
         };
+        let left = !self.settings.ordered || settler.is_released();
         settler.abandon();
-        if matches!(end, End::Stopped) {
+        if !left && matches!(end, End::Stopped) {
+            keep(live, channel, deliveries);
+        } else if matches!(end, End::Stopped) {
             let _ = tokio::time::timeout(self.link.settings().timeout, channel.close(200, own("bye"))).await;
             info!(queue = self.queue.as_str(), "stopped consuming");
         }
@@ -321,7 +288,8 @@ impl Subscriber {
 
     async fn open(&self, live: &Live) -> lapin::Result<(Channel, lapin::Consumer)> {
         let channel = live.connection.create_channel().await?;
-        channel.basic_qos(self.settings.prefetch, BasicQosOptions::default()).await?;
+        let prefetch = if self.settings.ordered { 1 } else { self.settings.prefetch };
+        channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
         static SUBSCRIPTIONS: AtomicU64 = AtomicU64::new(1);
         let tag = format!("{}-{}", self.tag, SUBSCRIPTIONS.fetch_add(1, Ordering::Relaxed));
         let tag = ShortString::try_new(tag).unwrap_or_default();
@@ -338,4 +306,16 @@ impl Subscriber {
         let inlet = &self.inlet;
         let _ = inlet.put(Delivery { redelivered, properties, body, receipt });
     }
+}
+
+/// Keeps a subscription as it is until its connection ends: dropped, both would tell the broker that they end.
+fn keep(live: &Arc<Live>, channel: Channel, deliveries: lapin::Consumer) {
+    let live = live.clone();
+    runtime::spawn(async move {
+        live.lost.cancelled().await;
+        while live.connection.status().connected() || live.connection.status().closing() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        drop((channel, deliveries));
+    });
 }

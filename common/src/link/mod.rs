@@ -5,6 +5,7 @@
 
 mod capabilities;
 mod consumer;
+mod delivery;
 mod error;
 mod flight;
 mod handover;
@@ -21,7 +22,8 @@ mod turns;
 mod window;
 
 pub use capabilities::Capabilities;
-pub use consumer::{Attachment, Consumer, ConsumerSettings, Delivery};
+pub use consumer::{Attachment, Consumer, ConsumerSettings};
+pub use delivery::Delivery;
 pub use error::{ConnectError, PublishError};
 pub(crate) use error::{reason, reply_code};
 pub use handover::{Handover, Inlet, Runner};

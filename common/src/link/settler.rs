@@ -11,8 +11,8 @@ use std::{
 use futures_util::future::join_all;
 use lapin::{
     Channel,
-    options::{BasicAckOptions, BasicNackOptions, BasicRejectOptions},
-    types::DeliveryTag,
+    options::{BasicAckOptions, BasicCancelOptions, BasicNackOptions, BasicRejectOptions},
+    types::{DeliveryTag, ShortString},
 };
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -35,7 +35,12 @@ struct Shared {
     work: Notify,
     /// Everything has been settled and sent.
     idle: Notify,
+    /// Something has been sent.
+    flushed: Notify,
     gone: AtomicBool,
+    /// The consumer that is to be cancelled in the moment in which the next task is done.
+    leaving: Mutex<Option<ShortString>>,
+    released: AtomicBool,
     metrics: Arc<QueueMetrics>,
 }
 
@@ -45,7 +50,10 @@ impl Settler {
             window: Mutex::default(),
             work: Notify::new(),
             idle: Notify::new(),
+            flushed: Notify::new(),
             gone: AtomicBool::new(false),
+            leaving: Mutex::default(),
+            released: AtomicBool::new(false),
             metrics,
         }))
     }
@@ -60,6 +68,7 @@ impl Settler {
         self.0.gone.store(true, Ordering::Release);
         self.0.work.notify_one();
         self.0.idle.notify_waiters();
+        self.0.flushed.notify_waiters();
     }
 
     /// Whether the channel is gone, so that its deliveries will come again.
@@ -93,6 +102,38 @@ impl Settler {
         }
     }
 
+    /// Waits until everything delivered before this one is settled and the broker was told, or the channel is gone.
+    pub(super) async fn settled_before(&self, tag: DeliveryTag) {
+        loop {
+            let flushed = self.0.flushed.notified();
+            if self.is_gone() || self.0.window.lock().has_settled_before(tag) {
+                return;
+            }
+            flushed.await;
+        }
+    }
+
+    /// Cancels the consumer with this tag in the moment in which the next task is done, for one that has a single
+    /// delivery at a time. Before, the broker could give more; after, the next consumer would overtake what is here.
+    pub(super) fn release(&self, tag: ShortString) {
+        *self.0.leaving.lock() = Some(tag);
+    }
+
+    pub(super) fn is_released(&self) -> bool {
+        self.0.released.load(Ordering::Acquire)
+    }
+
+    /// Waits until that has happened.
+    pub(super) async fn released(&self) {
+        loop {
+            let flushed = self.0.flushed.notified();
+            if self.is_released() {
+                return;
+            }
+            flushed.await;
+        }
+    }
+
     /// Sends what is settled, until the channel is gone.
     pub(super) async fn run(&self, channel: &Channel) -> lapin::Result<()> {
         loop {
@@ -113,11 +154,21 @@ impl Settler {
             let (frames, settled) = self.0.window.lock().take_frames();
             if !frames.is_empty() {
                 self.0.metrics.flushed(settled);
+                // What goes back to the queue comes to us again: only without it is nothing left here.
+                let done = frames.iter().all(|frame| matches!(frame.verdict, Verdict::Ack | Verdict::DeadLetter));
+                let leaving = if done { self.0.leaving.lock().take() } else { None };
+                if let Some(tag) = &leaving {
+                    channel.basic_cancel(tag.clone(), BasicCancelOptions { nowait: true }).await?;
+                }
                 // Polled together, they are written to the socket in one piece, in this order.
                 for sent in join_all(frames.into_iter().map(|frame| frame.send(channel))).await {
                     sent?;
                 }
                 self.0.window.lock().written();
+                if leaving.is_some() {
+                    self.0.released.store(true, Ordering::Release);
+                }
+                self.0.flushed.notify_waiters();
             }
             if self.0.window.lock().is_idle() {
                 self.0.idle.notify_waiters();

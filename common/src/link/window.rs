@@ -91,6 +91,13 @@ impl Window {
         self.states.is_empty() && self.finished.is_empty() && self.late.is_empty() && !self.sending
     }
 
+    /// Whether everything delivered before this one has been settled and the broker been told.
+    pub(super) fn has_settled_before(&self, tag: DeliveryTag) -> bool {
+        (self.states.is_empty() || self.first >= tag)
+            && self.finished.iter().all(|(other, _)| *other >= tag)
+            && !self.sending
+    }
+
     /// The frames taken last are on their way.
     pub(super) fn written(&mut self) {
         self.sending = false;

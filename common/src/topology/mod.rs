@@ -2,97 +2,38 @@
 
 mod declare;
 mod definitions;
+mod difference;
+mod error;
 mod names;
+mod parts;
+mod settings;
+mod shards;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde::{Deserialize, Serialize};
-
 pub(crate) use declare::table as argument_table;
-pub use declare::{Difference, Part, TopologyError, declare, diff};
+pub(crate) use declare::{bind, declare_queue, queue_is_there, unbind};
+pub use declare::{declare, diff};
 pub use definitions::definitions;
+pub use difference::{Difference, Part};
+pub use error::TopologyError;
 pub use names::{InvalidName, Names, QueueName};
+pub use parts::{Argument, Binding, Exchange, Queue, Target};
+pub use settings::{InvalidQueueSettings, QueueSettings};
+pub use shards::{MAX_SHARDS, is_sharded, present_shards};
+pub(crate) use shards::{says_absent, shard_binding};
 
-use crate::{duration, event::Tracking, retry::Tiers};
+use crate::duration;
 
 /// What the broker is to hold for a namespace and its queues.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Topology {
     names: Names,
     queues: BTreeMap<QueueName, QueueSettings>,
+    /// The worker whose own queues are among them.
+    worker: Option<String>,
     /// Queues that hold the long tasks of one worker: the work queue, and the worker's instance.
     leases: Vec<(QueueName, String)>,
-}
-
-/// How long the message of a long task waits in a lease queue for its worker, before it returns to its work queue.
-const LEASE_TTL: Duration = Duration::from_secs(5);
-/// After how long without a worker a lease queue goes away. By then all that was in it has returned.
-const LEASE_QUEUE_EXPIRY: Duration = Duration::from_secs(1_800);
-
-/// The settings of one work queue: a `[queues.<name>]` table of `leveret.toml`.
-///
-/// RabbitMQ keeps a queue's arguments as they were declared first. To change one, delete the queue when it
-/// is empty; [`declare`] says which argument differs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct QueueSettings {
-    /// How often the broker gives a message out before it declares it dead by itself: the last resort
-    /// against a message that kills its worker. Default 100.
-    pub delivery_limit: u32,
-    /// How many messages may wait; beyond it publishers are refused. Default 1,000,000.
-    pub max_length: u32,
-    /// The delays that have a queue of their own. Default 1s, 5s, 30s, 2m, 10m, 1h.
-    pub tiers: Tiers,
-    /// Which of its tasks are reported on as events: `off`, `full`, or `sampled:0.01`. Not kept by the broker: each worker
-    /// has its own. Default off.
-    pub events: Tracking,
-}
-
-impl Default for QueueSettings {
-    fn default() -> Self {
-        Self { delivery_limit: 100, max_length: 1_000_000, tiers: Tiers::default(), events: Tracking::Off }
-    }
-}
-
-/// A value of a queue's or exchange's argument.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum Argument {
-    /// A text.
-    Text(String),
-    /// A whole number.
-    Number(i64),
-}
-
-/// An exchange, durable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exchange {
-    /// Its name.
-    pub name: String,
-    /// `topic`, `direct` or `fanout`.
-    pub kind: &'static str,
-    /// Its arguments.
-    pub arguments: BTreeMap<&'static str, Argument>,
-}
-
-/// A queue, durable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Queue {
-    /// Its name.
-    pub name: String,
-    /// Its arguments.
-    pub arguments: BTreeMap<&'static str, Argument>,
-}
-
-/// A binding of a queue to an exchange.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Binding {
-    /// The exchange.
-    pub exchange: String,
-    /// The queue.
-    pub queue: String,
-    /// The routing key or, at a topic exchange, the pattern.
-    pub routing_key: String,
 }
 
 impl Topology {
@@ -101,13 +42,20 @@ impl Topology {
     /// # Errors
     /// [`InvalidName`] when the namespace breaks the rules of names.
     pub fn new(namespace: &str) -> Result<Self, InvalidName> {
-        Ok(Self { names: Names::new(namespace)?, queues: BTreeMap::new(), leases: Vec::new() })
+        Ok(Self { names: Names::new(namespace)?, queues: BTreeMap::new(), worker: None, leases: Vec::new() })
     }
 
     /// Adds a work queue, with its tiers and its dead-letter queue.
     #[must_use]
     pub fn queue(mut self, name: QueueName, settings: QueueSettings) -> Self {
         self.queues.insert(name, settings);
+        self
+    }
+
+    /// Adds the queues of the worker `worker`, where others forward to it: of those work queues that have a `route`.
+    #[must_use]
+    pub fn worker(mut self, worker: &str) -> Self {
+        self.worker = Some(worker.to_owned());
         self
     }
 
@@ -141,7 +89,7 @@ impl Topology {
             arguments: lost.then(|| ("alternate-exchange", text(self.names.lost()))).into_iter().collect(),
         };
         let names = &self.names;
-        vec![
+        let mut exchanges = vec![
             exchange(names.tasks(), "topic", true),
             // Behind an alternate exchange a mandatory publish is not returned (seen on RabbitMQ 3.10, 4.0 and
             // 4.3), and our own callers must hear that their task went nowhere: so they have a way in without one.
@@ -151,18 +99,33 @@ impl Topology {
             exchange(names.lost(), "fanout", false),
             exchange(names.control(), "topic", false),
             exchange(names.events(), "topic", false),
-        ]
+        ];
+        for (name, _) in self.queues.iter().filter(|(_, settings)| settings.shards.is_some()) {
+            exchanges.extend(self.shard_exchanges(name));
+        }
+        exchanges
     }
 
     /// The queues.
     pub fn queues(&self) -> Vec<Queue> {
         let mut queues = vec![Queue { name: self.names.lost().to_owned(), arguments: terminal_arguments() }];
         for (name, settings) in &self.queues {
-            queues.push(Queue { name: name.to_string(), arguments: self.work_arguments(name, settings) });
+            match settings.shards {
+                None => queues.push(Queue { name: name.to_string(), arguments: self.work_arguments(name, settings) }),
+                Some(shards) => {
+                    queues.extend((0..shards).map(|index| Queue {
+                        name: name.shard(index),
+                        arguments: self.shard_arguments(name, settings),
+                    }));
+                }
+            }
             for delay in settings.tiers.iter() {
                 queues.push(Queue { name: name.tier(delay), arguments: self.tier_arguments(name, delay) });
             }
             queues.push(Queue { name: name.dead(), arguments: self.dead_arguments(name) });
+            if let Some(worker) = self.worker.as_ref().filter(|_| settings.is_routed()) {
+                queues.push(Queue { name: name.at(worker), arguments: self.own_arguments(name, settings) });
+            }
         }
         for (name, instance) in &self.leases {
             queues.push(Queue { name: name.lease(instance), arguments: self.lease_arguments(name) });
@@ -174,16 +137,22 @@ impl Topology {
     pub fn bindings(&self) -> Vec<Binding> {
         let bind = |exchange: &str, queue: String, routing_key: String| Binding {
             exchange: exchange.to_owned(),
-            queue,
+            target: Target::Queue(queue),
             routing_key,
+            arguments: BTreeMap::new(),
         };
         let names = &self.names;
         let mut bindings = vec![bind(names.lost(), names.lost().to_owned(), String::new())];
-        for name in self.queues.keys() {
-            for way_in in [names.tasks(), names.publish()] {
-                bindings.push(bind(way_in, name.to_string(), format!("{name}.#")));
+        for (name, settings) in &self.queues {
+            if let Some(shards) = settings.shards {
+                bindings.extend(self.shard_bindings(name, shards));
+                bindings.extend(self.front_bindings(name));
+            } else {
+                for way_in in [names.tasks(), names.publish()] {
+                    bindings.push(bind(way_in, name.to_string(), format!("{name}.#")));
+                }
+                bindings.push(bind(names.retry_return(), name.to_string(), name.to_string()));
             }
-            bindings.push(bind(names.retry_return(), name.to_string(), name.to_string()));
             bindings.push(bind(names.dead(), name.dead(), name.to_string()));
         }
         bindings
@@ -212,6 +181,16 @@ impl Topology {
         arguments
     }
 
+    /// What its worker does not take in time goes back to the queue of all, also when the worker is gone. Names of
+    /// workers often hold a process id, so that a queue that nobody has used for an hour is deleted.
+    fn own_arguments(&self, name: &QueueName, settings: &QueueSettings) -> BTreeMap<&'static str, Argument> {
+        let mut arguments = dead_lettering(self.names.retry_return(), name);
+        arguments.insert("x-delivery-limit", Argument::Number(settings.delivery_limit.into()));
+        arguments.insert("x-message-ttl", milliseconds(FAILOVER));
+        arguments.insert("x-expires", milliseconds(OWN_QUEUE_KEPT));
+        arguments
+    }
+
     /// A dead letter that is rejected goes back to its queue: that is how a replay moves it, in one step of the
     /// broker's own, so that an interrupted replay neither loses nor doubles one.
     fn dead_arguments(&self, name: &QueueName) -> BTreeMap<&'static str, Argument> {
@@ -220,6 +199,16 @@ impl Topology {
         arguments
     }
 }
+
+/// How long a task that was forwarded to a worker waits for it before it goes back to the queue of all.
+pub const FAILOVER: Duration = Duration::from_secs(10);
+/// How long the queue of a worker that is gone is kept.
+const OWN_QUEUE_KEPT: Duration = Duration::from_secs(3_600);
+
+/// How long the message of a long task waits in a lease queue for its worker, before it returns to its work queue.
+const LEASE_TTL: Duration = Duration::from_secs(5);
+/// After how long without a worker a lease queue goes away. By then all that was in it has returned.
+const LEASE_QUEUE_EXPIRY: Duration = Duration::from_secs(1_800);
 
 /// The queue that stands for "this queue is paused at every worker" for as long as it is there, and holds a message that
 /// says why. It is no part of a [`Topology`], whose queues are all to be there: see [`crate::control::PauseFlags`].
@@ -263,19 +252,24 @@ impl QueueName {
         format!("{self}.retry.{}", duration::format(delay))
     }
 
+    /// The name of the queue in which a worker gets what others forward to it.
+    pub fn at(&self, worker: &str) -> String {
+        format!("{self}.at.{worker}")
+    }
+
     /// The name of the queue in which a worker holds long tasks of this queue.
     pub fn lease(&self, instance: &str) -> String {
         format!("{self}.lease.{instance}")
     }
 
-    /// The name of this queue's dead-letter queue.
-    pub fn dead(&self) -> String {
-        format!("{self}.dead")
-    }
-
     /// The name of the queue that is there while this one is paused at every worker.
     pub fn paused(&self) -> String {
         format!("{self}.paused")
+    }
+
+    /// The name of this queue's dead-letter queue.
+    pub fn dead(&self) -> String {
+        format!("{self}.dead")
     }
 }
 

@@ -10,11 +10,12 @@ use crate::{
     clock::UnixMillis,
     headers::Headers,
     retry::{Backoff, Failed, InvalidBackoff, RetryPolicy},
+    route::{InvalidRoute, Route},
     task::{TaskId, Unique},
 };
 
 /// A task message as it came from a queue.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Envelope {
     /// What was read from it.
     pub facts: Facts,
@@ -65,6 +66,12 @@ pub struct Facts {
     pub key: Option<String>,
     /// What makes it the same as other tasks of its name, and for how long.
     pub unique: Option<Unique>,
+    /// How it is given to a worker, if the message says.
+    pub route: Option<Route>,
+    /// How often it was given to a worker's own queue since its last attempt.
+    pub forwards: u32,
+    /// Number and total, when it is one share of a broadcast.
+    pub share: Option<(u32, u32)>,
     /// The schedule that made the task and the time of its tick.
     pub schedule: Option<(String, UnixMillis)>,
     /// When the task first failed.
@@ -148,13 +155,15 @@ enum FactsError {
     Header { name: &'static str, wanted: &'static str, found: String },
     #[error(transparent)]
     Backoff(#[from] InvalidBackoff),
+    #[error(transparent)]
+    Route(#[from] InvalidRoute),
 }
 
 impl FactsError {
     fn kind(&self) -> &'static str {
         match self {
             Self::NoTask => "no-task",
-            Self::Header { .. } | Self::Backoff(_) => "header",
+            Self::Header { .. } | Self::Backoff(_) | Self::Route(_) => "header",
         }
     }
 }
@@ -184,6 +193,9 @@ fn read_facts(
         expires_at: None,
         key: None,
         unique: None,
+        route: None,
+        forwards: 0,
+        share: None,
         schedule: None,
         first_failed_at: None,
         redelivered,
@@ -231,6 +243,9 @@ fn read_headers(queue: &str, headers: &Headers, facts: &mut Facts) -> Result<(),
         Some(_) => return Err(wrong(headers, header::UNIQUE, "a text of 1 to 255 bytes")),
         None => None,
     };
+    facts.route = text_header(headers, header::ROUTE)?.map(|text| text.parse()).transpose()?;
+    facts.forwards = number_header(headers, header::FORWARDS)?.unwrap_or(0);
+    facts.share = number_header(headers, header::SHARD_INDEX)?.zip(number_header(headers, header::SHARD_TOTAL)?);
     facts.schedule = text_header(headers, header::SCHEDULE)?.zip(time_header(headers, header::SCHEDULED_AT)?);
     Ok(())
 }
@@ -264,6 +279,11 @@ fn count_header(headers: &Headers, name: &'static str) -> Result<Option<u32>, Fa
 fn length_header(headers: &Headers, name: &'static str) -> Result<Option<Duration>, FactsError> {
     let milliseconds = integer_header(headers, name, "a number of milliseconds above 0", |ms| ms > 0)?;
     Ok(milliseconds.map(|ms| Duration::from_millis(ms.unsigned_abs())))
+}
+
+fn number_header(headers: &Headers, name: &'static str) -> Result<Option<u32>, FactsError> {
+    let allowed = |number| u32::try_from(number).is_ok();
+    Ok(integer_header(headers, name, "a whole number from 0", allowed)?.and_then(|number| u32::try_from(number).ok()))
 }
 
 fn time_header(headers: &Headers, name: &'static str) -> Result<Option<UnixMillis>, FactsError> {

@@ -2,6 +2,7 @@
 
 mod body;
 mod envelope;
+mod forward;
 mod moves;
 mod size;
 #[cfg(test)]
@@ -12,6 +13,7 @@ pub(crate) use size::header_frame;
 
 pub use body::{BodyError, Encoding, Limits};
 pub use envelope::{Envelope, Facts, Unreadable};
+pub use forward::{Share, forward, hand_back, share};
 pub use moves::{DeadReason, Failure, Outgoing, Reply, ReplyStatus, dead, lease, reply, retry};
 
 use lapin::types::ShortString;
@@ -40,6 +42,14 @@ pub mod header {
     pub const UNIQUE: &str = "leveret-unique";
     /// How long after the first of them the others are not run, in milliseconds.
     pub const UNIQUE_MS: &str = "leveret-unique-ms";
+    /// How the task is given to a worker, over the queue's own way: see [`Route`](crate::route::Route).
+    pub const ROUTE: &str = "leveret-route";
+    /// How often the task was given to a worker's own queue since its last attempt.
+    pub const FORWARDS: &str = "leveret-forwards";
+    /// On one share of a broadcast: its number, from 0.
+    pub const SHARD_INDEX: &str = "leveret-shard-index";
+    /// On one share of a broadcast: how many there are.
+    pub const SHARD_TOTAL: &str = "leveret-shard-total";
     /// The schedule that made the task.
     pub const SCHEDULE: &str = "leveret-schedule";
     /// The time of the tick that made the task, in Unix milliseconds.

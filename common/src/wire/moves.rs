@@ -124,6 +124,8 @@ pub fn retry(
     let mut headers = travelling_headers(envelope, queue);
     headers.set(header::ATTEMPT, i64::from(attempt));
     headers.set(header::NOT_BEFORE, not_before.0);
+    // The next attempt may go to any worker again.
+    headers.remove(header::FORWARDS);
     if let Some(failure) = failure {
         mark_failed(&mut headers, &envelope.facts, failure);
     }
@@ -237,7 +239,7 @@ pub fn reply(facts: &Facts, reply: Reply) -> Result<Option<Outgoing>, TooLong> {
 
 /// The headers that a moved message keeps: all but the broker's own notes, routing instructions that would
 /// copy it elsewhere, and what a former death left behind.
-fn travelling_headers(envelope: &Envelope, queue: &str) -> Headers {
+pub(super) fn travelling_headers(envelope: &Envelope, queue: &str) -> Headers {
     let mut headers = envelope.headers.clone();
     if !headers.is_empty() {
         headers.retain(|name| !is_broker_note(name) && name != header::LEASE);
@@ -293,7 +295,11 @@ fn mark_failed(headers: &mut Headers, facts: &Facts, failure: &Failure) {
 /// The properties that a moved message keeps: all but `expiration`, which would end its stay in a tier too
 /// early, and `user_id`, which only its first publisher may claim. It is persistent from here on. The text of the
 /// error has the room that everything else leaves it.
-fn carried(envelope: &Envelope, mut headers: Headers, failure: Option<&Failure>) -> Result<BasicProperties, TooLong> {
+pub(super) fn carried(
+    envelope: &Envelope,
+    mut headers: Headers,
+    failure: Option<&Failure>,
+) -> Result<BasicProperties, TooLong> {
     let from = &envelope.properties;
     let mut to = BasicProperties::default()
         .with_delivery_mode(2)

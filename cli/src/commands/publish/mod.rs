@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use clap::Args;
 use futures_util::StreamExt;
-use leveret::{BrokerSettings, Client, Message, QueueName, TaskId, common::duration};
+use leveret::{BrokerSettings, Client, Message, QueueName, Route, TaskId, common::duration};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -74,6 +74,10 @@ pub(crate) struct Publish {
     /// Affinity: tasks with the same key belong together
     #[arg(long)]
     key: Option<String>,
+    /// How it is given to a worker: round-robin, weighted, random, hash, least-loaded, sticky:<worker>, broadcast,
+    /// first-alive or competing. For queues with a `route`
+    #[arg(long)]
+    route: Option<Route>,
     /// A header of the message; may be repeated
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = parse_header)]
     headers: Vec<(String, String)>,
@@ -210,6 +214,9 @@ impl Publish {
         }
         if let Some(key) = &self.key {
             message = message.key(key);
+        }
+        if let Some(route) = &self.route {
+            message = message.route(route);
         }
         for (name, value) in &self.headers {
             message = message.header(name, value.as_str());

@@ -1,11 +1,13 @@
-//! `leveret queues`: how many messages wait where, asked over AMQP alone.
+//! `leveret queues`: how many messages wait where, asked over AMQP alone; and queues in shards.
+
+mod reshard;
 
 use std::{
     io::{self, IsTerminal, Write},
     time::Duration,
 };
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use lapin::{ErrorKind, options::QueueDeclareOptions, types::FieldTable};
 use leveret::{
     Topology,
@@ -13,6 +15,7 @@ use leveret::{
         control::{Pause, PauseFlags},
         duration,
         link::ChannelPool,
+        topology::{is_sharded, present_shards},
         wire::short,
     },
 };
@@ -29,17 +32,27 @@ use crate::{
 /// Counts what is ready, not what workers are running. `delayed` is the sum of the queue's retry tiers. Says which queues
 /// are paused everywhere, and why.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: leveret queues --watch 2s")]
+#[command(after_help = "Example: leveret queues --watch 2s", args_conflicts_with_subcommands = true)]
 pub(crate) struct Queues {
+    #[command(subcommand)]
+    action: Option<Action>,
     /// Show it again and again, this far apart, until interrupted
     #[arg(long, value_name = "INTERVAL", value_parser = duration::parse)]
     watch: Option<Duration>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    Reshard(reshard::Reshard),
 }
 
 /// Counts of one work queue. What is not there has none.
 #[derive(Debug, Serialize)]
 struct Row {
     queue: String,
+    /// How many shards it is in; without, it is a single queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shards: Option<usize>,
     ready: Option<u32>,
     consumers: Option<u32>,
     delayed: Option<u32>,
@@ -58,6 +71,9 @@ struct Counts {
 
 impl Queues {
     pub(crate) async fn run(self, session: Session) -> Result<Exit, Failure> {
+        if let Some(Action::Reshard(reshard)) = self.action {
+            return reshard.run(session).await;
+        }
         let settings = session.settings()?;
         let topology = settings.topology()?;
         let pool = session.admin(settings.broker).await?;
@@ -92,7 +108,23 @@ async fn count(pool: &ChannelPool, topology: &Topology) -> Result<Counts, Failur
     let mut queues = Vec::new();
     let flags = PauseFlags::new(pool.clone());
     for (name, settings) in topology.work_queues() {
-        let work = ask(pool, name.as_str()).await?;
+        let shards = if is_sharded(pool, name).await? {
+            Some(present_shards(pool, name, settings.shards.unwrap_or(0)).await?)
+        } else {
+            None
+        };
+        let work = match &shards {
+            None => ask(pool, name.as_str()).await?,
+            Some(shards) => {
+                let mut all = None;
+                for index in shards {
+                    let (ready, consumers) = all.unwrap_or((0, 0));
+                    let shard = ask(pool, &name.shard(*index)).await?.unwrap_or((0, 0));
+                    all = Some((shard.0.saturating_add(ready), shard.1.saturating_add(consumers)));
+                }
+                all
+            }
+        };
         let mut delayed = None;
         for tier in settings.tiers.iter() {
             let waiting = ask(pool, &name.tier(tier)).await?.map(|(ready, _)| ready);
@@ -101,6 +133,7 @@ async fn count(pool: &ChannelPool, topology: &Topology) -> Result<Counts, Failur
         let dead = ask(pool, &name.dead()).await?.map(|(ready, _)| ready);
         queues.push(Row {
             queue: name.to_string(),
+            shards: shards.map(|shards| shards.len()),
             ready: work.map(|(ready, _)| ready),
             consumers: work.map(|(_, consumers)| consumers),
             delayed,
