@@ -7,6 +7,7 @@
 //! | [`wire`] | messages to and from AMQP: properties, headers, body |
 //! | [`topology`] | every exchange, queue and binding as one value: declare, compare, export |
 //! | [`retry`] | when a failed task runs again, and the tiers that delay it |
+//! | [`limit`] | how many tasks run at once and begin in a time: the `[limits]` tables |
 //! | [`link`] | connections, the publisher, the consumer, the channel pool |
 //! | [`client`] | [`Client`](client::Client), which publishes tasks |
 //! | [`dead_letters`] | [`DeadLetters`](dead_letters::DeadLetters): look at them, replay them, remove them |
@@ -20,6 +21,7 @@ pub mod config;
 pub mod dead_letters;
 pub mod duration;
 pub mod headers;
+pub mod limit;
 pub mod link;
 pub mod message;
 pub mod metrics;

@@ -121,6 +121,7 @@ pub(crate) fn table(arguments: &BTreeMap<&'static str, Argument>) -> FieldTable 
         let value = match value {
             Argument::Text(text) => AMQPValue::LongString(text.as_str().into()),
             Argument::Number(number) => AMQPValue::LongLongInt(*number),
+            Argument::Flag(flag) => AMQPValue::Boolean(*flag),
         };
         if let Ok(name) = lapin::types::ShortString::try_new(*name) {
             table.insert(name, value);
