@@ -10,6 +10,7 @@
 //! | [`layer`] | what is done around every attempt |
 //! | [`run`] | [`RunningWorker`](run::RunningWorker): stop it, wait for it, ask how it is |
 //! | [`steering`] | steer it: what runs, call off, pause, more or fewer at once |
+//! | [`limits`] | [`Limits`](limits::Limits): how many tasks run at once and begin in a time, here and everywhere |
 //! | [`exec`] | tasks run as commands and HTTP calls |
 
 pub mod builder;
@@ -22,6 +23,7 @@ pub mod handler;
 mod lane;
 pub mod layer;
 mod lease;
+pub mod limits;
 pub mod options;
 pub mod outcome;
 pub mod policy;
