@@ -7,7 +7,7 @@ use std::{
 };
 
 use leveret_common::limit::{LimitName, Terms};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::{Notify, oneshot},
     time::Instant,
@@ -64,7 +64,7 @@ impl Local {
         let now = self.now();
         let mut state = self.state.lock();
         state.ledger.set_terms(limit, Some(terms), now);
-        self.advance(&mut state, now);
+        self.changed(state, now);
     }
 
     /// How many have a permit, and how many wait for one.
@@ -89,7 +89,14 @@ impl Local {
                 let _ = answer.send(Verdict::Later(wait));
             }
         }
-        if !state.waiting.is_empty() {
+    }
+
+    /// What was done may have changed when there is something to do by the time alone.
+    fn changed(&self, mut state: MutexGuard<'_, State>, now: Moment) {
+        self.advance(&mut state, now);
+        let is_somebody_waiting = !state.waiting.is_empty();
+        drop(state);
+        if is_somebody_waiting {
             self.wake.notify_one();
         }
     }
@@ -105,7 +112,7 @@ impl Desk for Local {
         state.waiting.insert(id, answer);
         let age_ms = u64::try_from(question.age.as_millis()).unwrap_or(u64::MAX);
         state.ledger.wait(SELF, Wanted { id, claims: question.claims, age_ms, back: question.back }, now);
-        self.advance(&mut state, now);
+        self.changed(state, now);
         (id, verdict)
     }
 
@@ -114,7 +121,7 @@ impl Desk for Local {
         let mut state = self.state.lock();
         state.waiting.remove(&id);
         state.ledger.release(Ticket { session: SELF, id }, now);
-        self.advance(&mut state, now);
+        self.changed(state, now);
     }
 }
 

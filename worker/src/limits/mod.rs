@@ -19,6 +19,8 @@ mod protocol;
 mod reign;
 mod session;
 mod share;
+#[cfg(test)]
+mod simulation;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
