@@ -109,7 +109,7 @@ impl LimitSettings {
 
 /// How much a limit admits: what can be changed while workers run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct Terms {
     /// How many may run at once.
     #[serde(skip_serializing_if = "Option::is_none")]

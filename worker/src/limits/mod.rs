@@ -58,7 +58,7 @@ pub struct LimitOptions {
 
 impl Default for LimitOptions {
     fn default() -> Self {
-        Self { runners: crate::builder::DEFAULT_CONCURRENCY, patience: DEFAULT_PATIENCE, clock: Clock::system() }
+        Self { runners: crate::options::DEFAULT_CONCURRENCY, patience: DEFAULT_PATIENCE, clock: Clock::system() }
     }
 }
 

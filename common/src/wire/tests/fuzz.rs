@@ -17,6 +17,7 @@ const LOOKED_AT: [&str; 20] = [
     header::TIMEOUT_MS,
     header::NOT_BEFORE,
     header::EXPIRES_AT,
+    header::LIMITED_SINCE,
     header::KEY,
     header::SCHEDULE,
     header::SCHEDULED_AT,
