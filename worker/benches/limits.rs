@@ -1,7 +1,7 @@
 //! What limits that workers share cost, against the broker of the tests: permits a second on one limit that is in use by
 //! everyone, and how long one permit takes. `cargo bench -p leveret-worker --bench limits`
 
-#![expect(clippy::unwrap_used, missing_docs, reason = "a bench fails by a panic")]
+#![expect(clippy::unwrap_used, reason = "a bench fails by a panic")]
 
 use std::{
     collections::BTreeMap,

@@ -26,12 +26,24 @@ pub(super) enum Verdict {
     Later(Duration),
 }
 
+/// Why there is no permit.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// It takes longer than anyone should wait.
+    Later(Duration),
+    /// The worker is stopping.
+    Closed,
+}
+
 pub(super) trait Desk: std::fmt::Debug + Send + Sync {
     /// Asks; gives a number for the permit, and where the verdict will be.
     fn ask(&self, question: Question) -> (u64, oneshot::Receiver<Verdict>);
 
     /// The permit is not needed any more, or no longer waited for.
     fn give_back(&self, id: u64);
+
+    /// Nobody is given a permit any more, those who wait neither. What is held stays held.
+    fn close(&self);
 }
 
 /// A permit, or the wait for one, that gives itself back.
@@ -44,7 +56,7 @@ pub(super) struct Part {
 
 impl Part {
     /// Asks and waits for the verdict.
-    pub(super) async fn ask(desk: Arc<dyn Desk>, question: Question) -> Result<Self, Duration> {
+    pub(super) async fn ask(desk: Arc<dyn Desk>, question: Question) -> Result<Self, Refused> {
         let (id, verdict) = desk.ask(question);
         let mut part = Self { desk, id, lost: None };
         match verdict.await {
@@ -52,9 +64,8 @@ impl Part {
                 part.lost = Some(lost);
                 Ok(part)
             }
-            Ok(Verdict::Later(wait)) => Err(wait),
-            // The desk is closed: the worker has stopped.
-            Err(_) => Err(Duration::from_secs(1)),
+            Ok(Verdict::Later(wait)) => Err(Refused::Later(wait)),
+            Err(_) => Err(Refused::Closed),
         }
     }
 

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Inner,
-    desk::{Desk, Part, Question},
+    desk::{Desk, Part, Question, Refused},
     protocol::Claim,
 };
 
@@ -33,6 +33,17 @@ pub enum Admission {
     /// Not before this time has gone by, which is longer than a runner should wait: it is to be moved to a tier, which
     /// is no attempt, and to come with the time it was first sent away.
     Later(Duration),
+    /// The worker is stopping: the task goes back to its queue.
+    Closed,
+}
+
+impl From<Refused> for Admission {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Later(wait) => Self::Later(wait),
+            Refused::Closed => Self::Closed,
+        }
+    }
 }
 
 /// The right of one task to run. Dropped, it is given back.
@@ -93,12 +104,12 @@ impl Gate {
         let local = self.inner.local.clone().map(|local| local as Arc<dyn Desk>);
         let local = match ask(local, &self.local).await {
             Ok(part) => part,
-            Err(wait) => return Admission::Later(wait),
+            Err(refused) => return refused.into(),
         };
         let shared = self.inner.share.clone().map(|share| share as Arc<dyn Desk>);
         match ask(shared, &self.shared).await {
             Ok(shared) => Admission::Now(Permit { local, shared }),
-            Err(wait) => Admission::Later(wait),
+            Err(refused) => refused.into(),
         }
     }
 }

@@ -37,6 +37,7 @@ struct State {
     ledger: Ledger,
     next: u64,
     waiting: HashMap<u64, oneshot::Sender<Verdict>>,
+    closed: bool,
 }
 
 impl Local {
@@ -52,7 +53,7 @@ impl Local {
         ledger.set_patient(SELF, patient);
         let local = Arc::new(Self {
             began: Instant::now(),
-            state: Mutex::new(State { ledger, next: 0, waiting: HashMap::new() }),
+            state: Mutex::new(State { ledger, next: 0, waiting: HashMap::new(), closed: false }),
             wake: Notify::new(),
             lost: CancellationToken::new(),
         });
@@ -103,12 +104,25 @@ impl Local {
 }
 
 impl Desk for Local {
+    fn close(&self) {
+        let now = self.now();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        state.closed = true;
+        for (id, _) in state.waiting.drain() {
+            state.ledger.release(Ticket { session: SELF, id }, now);
+        }
+    }
+
     fn ask(&self, question: Question) -> (u64, oneshot::Receiver<Verdict>) {
         let now = self.now();
         let (answer, verdict) = oneshot::channel();
         let mut state = self.state.lock();
         state.next += 1;
         let id = state.next;
+        if state.closed {
+            return (id, verdict);
+        }
         state.waiting.insert(id, answer);
         let age_ms = u64::try_from(question.age.as_millis()).unwrap_or(u64::MAX);
         state.ledger.wait(SELF, Wanted { id, claims: question.claims, age_ms, back: question.back }, now);

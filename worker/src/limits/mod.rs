@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use gate::{Admission, Gate, Permit};
 
+use desk::Desk;
 use local::Local;
 use session::Ground;
 use share::Share;
@@ -196,6 +197,13 @@ impl Limits {
             LimitState { name: name.clone(), settings: settings.clone(), changed, held, waiting }
         };
         self.0.settings.iter().map(state).collect()
+    }
+
+    /// Admits no more tasks: those that wait, and those that still come, are told [`Admission::Closed`].
+    pub fn refuse(&self) {
+        let local = self.0.local.clone().map(|local| local as Arc<dyn Desk>);
+        let share = self.0.share.clone().map(|share| share as Arc<dyn Desk>);
+        local.into_iter().chain(share).for_each(|desk| desk.close());
     }
 
     /// Leaves: what this worker has is free for others, and another keeps the limits if it did. To be called when no

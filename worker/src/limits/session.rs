@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
+    desk::Desk,
     protocol::{Answer, ToKeeper},
     share::{Heard, Share},
 };

@@ -221,16 +221,19 @@ impl Share {
         self.state.lock().lost = lost;
     }
 
-    /// Nobody is waited for any more.
-    pub(super) fn close(&self) {
-        let mut state = self.state.lock();
-        state.closed = true;
-        state.waiting.clear();
-        state.set.clear();
-    }
 }
 
 impl Desk for Share {
+    fn close(&self) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        state.closed = true;
+        state.release.extend(state.waiting.drain().map(|(id, _)| id));
+        state.set.clear();
+        drop(guard);
+        self.wake.notify_one();
+    }
+
     fn ask(&self, question: Question) -> (u64, oneshot::Receiver<Verdict>) {
         let (answer, verdict) = oneshot::channel();
         let mut state = self.state.lock();
