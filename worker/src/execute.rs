@@ -13,6 +13,7 @@ use crate::{
     context::{Cancelled, Context},
     lane::Lane,
     layer::Next,
+    limits::Admission,
     outcome::{Ended, Error, ErrorKind},
     settle::{Move, Verdict},
     slot::Slot,
@@ -47,25 +48,54 @@ impl Lane {
         };
         if facts.expires_at.is_some_and(|at| at <= now) {
             kind.metrics.never_ran(TaskEnd::Dead);
-            let parked = Move::dead(DeadReason::Expired, "expired", "its time was over before it was run".to_owned());
-            return self.settle(delivery, &envelope, Verdict::Moved(parked)).await;
+            return self.settle(delivery, &envelope, Verdict::Moved(expired())).await;
         }
         if let Some(at) = facts.not_before.filter(|at| *at > now) {
             let later = Move::later(facts.attempt, at);
             return self.settle(delivery, &envelope, Verdict::Moved(later)).await;
         }
+        // Held while the handler runs, and not while its outcome is stored.
+        let permit = match &kind.gate {
+            None => None,
+            Some(gate) => match gate.admit(facts.key.as_deref(), facts.limited_since).await {
+                Admission::Now(permit) => Some(permit),
+                Admission::Later(wait) => {
+                    let since = facts.limited_since.unwrap_or(now);
+                    let later = Move::Limited { at: self.surroundings.clock.now() + wait, since };
+                    return self.settle(delivery, &envelope, Verdict::Moved(later)).await;
+                }
+                Admission::Closed => return delivery.give_back(),
+            },
+        };
+        if permit.is_some() {
+            if delivery.is_stale() {
+                // The connection was lost while it waited: the task is elsewhere by now.
+                return;
+            }
+            if facts.expires_at.is_some_and(|at| at <= self.surroundings.clock.now()) {
+                drop(permit);
+                kind.metrics.never_ran(TaskEnd::Dead);
+                return self.settle(delivery, &envelope, Verdict::Moved(expired())).await;
+            }
+        }
         if let Some(leases) = self.leases.as_ref().filter(|_| kind.policy.long) {
             if let Some(lease) = leases.take(delivery, &envelope).await {
                 let context = Context::new(envelope, kind.clone(), self.surroundings.clone());
                 let (ended, delivery) = lease.hold(context.envelope(), attempt(&context, slot)).await;
+                drop(permit);
                 self.conclude(delivery, &context, ended).await;
             }
             return;
         }
         let context = Context::new(envelope, kind.clone(), self.surroundings.clone());
         let ended = attempt(&context, slot).await;
+        drop(permit);
         self.conclude(delivery, &context, ended).await;
     }
+}
+
+fn expired() -> Move {
+    Move::dead(DeadReason::Expired, "expired", "its time was over before it was run".to_owned())
 }
 
 /// Runs the handler within its layers. What panics, in either, has failed like any other.

@@ -19,6 +19,7 @@ use crate::{
     handler::Kind,
     lane::Lane,
     lease::Leases,
+    limits::{LimitOptions, Limits, LimitsError},
     pool::Pool,
     source::Source,
     steering::Steering,
@@ -30,6 +31,7 @@ use crate::{
 pub struct RunningWorker {
     stopper: Stopper,
     health: Health,
+    limits: Option<Limits>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -122,20 +124,27 @@ impl RunningWorker {
 
         let stopper = Stopper { graceful: CancellationToken::new(), now: CancellationToken::new() };
         let publisher = Publisher::new(publish.clone());
-        let start =
-            Start { worker: &worker, consume: &consume, declaring: &pool, topology: &topology, publisher: &publisher };
+        let limits = limits(&worker, &consume).await?;
+        let start = Start {
+            worker: &worker,
+            consume: &consume,
+            declaring: &pool,
+            topology: &topology,
+            publisher: &publisher,
+            limits: limits.as_ref(),
+        };
         let pools: Arc<Vec<_>> = Arc::new(worker.pools.iter().map(|plan| start.pool(plan)).collect::<Result<_, _>>()?);
         let health = Health { consume: consume.clone(), publish: publish.clone(), pools: pools.clone() };
         let forbidden = forbidden(&health).await;
         if forbidden.is_some() {
             stopper.stop_now();
         }
-        let task = tokio::spawn(run(pools, stopper.clone(), worker.grace, publisher, consume, publish));
+        let task = tokio::spawn(run(pools, limits.clone(), stopper.clone(), worker.grace, publisher, consume, publish));
         if let Some(error) = forbidden {
             let _ = task.await;
             return Err(error);
         }
-        Ok(Self { stopper, health, task: Some(task) })
+        Ok(Self { stopper, health, limits, task: Some(task) })
     }
 
     /// A handle that stops it from elsewhere.
@@ -151,6 +160,11 @@ impl RunningWorker {
     /// A handle that tells how it is.
     pub fn health(&self) -> Health {
         self.health.clone()
+    }
+
+    /// The limits that it takes part in: how they stand, and a way to change them. `None` without any.
+    pub fn limits(&self) -> Option<&Limits> {
+        self.limits.as_ref()
     }
 
     /// Waits until the broker delivers from every queue, which it does after the start unless the connection was lost
@@ -211,6 +225,17 @@ async fn forbidden(health: &Health) -> Option<StartError> {
     None
 }
 
+/// Takes part in the limits, on the connection that the tasks come by.
+async fn limits(worker: &Worker, consume: &Link) -> Result<Option<Limits>, LimitsError> {
+    if worker.limits.is_empty() {
+        return Ok(None);
+    }
+    let mut options = LimitOptions::default();
+    options.runners = worker.pools.iter().map(|pool| pool.concurrency).sum();
+    options.clock = worker.clock.clone();
+    Limits::start(consume.clone(), worker.limits.clone(), options).await.map(Some)
+}
+
 /// What the pools of a worker are started from.
 struct Start<'a> {
     worker: &'a Worker,
@@ -218,6 +243,7 @@ struct Start<'a> {
     declaring: &'a ChannelPool,
     topology: &'a Topology,
     publisher: &'a Publisher,
+    limits: Option<&'a Limits>,
 }
 
 impl Start<'_> {
@@ -269,8 +295,10 @@ impl Start<'_> {
         let instruments = Instruments::global();
         instruments.queue(queue.name.as_str()).set_concurrency(queue.options.concurrency);
         let metrics = |task: &str| instruments.task(queue.name.as_str(), task);
-        let kind =
-            |(name, kind): (&String, &Arc<_>)| (name.clone(), Arc::new(Kind::new(Arc::clone(kind), metrics(name))));
+        let kind = |(name, kind): (&String, &Arc<_>)| {
+            let gate = self.limits.and_then(|limits| limits.gate(queue.name.as_str(), name));
+            (name.clone(), Arc::new(Kind::new(Arc::clone(kind), metrics(name), gate)))
+        };
         Ok(Arc::new(Lane {
             leases: self.leases(queue)?,
             queue: queue.name.clone(),
@@ -293,6 +321,7 @@ impl Start<'_> {
 
 async fn run(
     pools: Arc<Vec<Arc<Pool>>>,
+    limits: Option<Limits>,
     stopper: Stopper,
     grace: Duration,
     publisher: Publisher,
@@ -301,6 +330,9 @@ async fn run(
 ) {
     stopper.graceful.cancelled().await;
     info!(grace_ms = grace.as_millis() as u64, "stopping: no task is begun any more");
+    if let Some(limits) = &limits {
+        limits.refuse();
+    }
     let now = stopper.now.clone();
     let over = tokio::spawn(async move {
         tokio::time::sleep(grace).await;
@@ -308,6 +340,9 @@ async fn run(
     });
     join_all(pools.iter().map(|pool| pool.stop(stopper.now.clone()))).await;
     over.abort();
+    if let Some(limits) = limits {
+        limits.close().await;
+    }
     publisher.close().await;
     futures_util::future::join(consume.close(), publish.close()).await;
     info!("stopped");
@@ -326,6 +361,9 @@ pub enum StartError {
     /// A name does not fit.
     #[error(transparent)]
     TooLong(#[from] TooLong),
+    /// The limits could not be taken part in.
+    #[error(transparent)]
+    Limits(#[from] LimitsError),
     /// A name breaks the rules.
     #[error(transparent)]
     Name(#[from] InvalidName),

@@ -36,6 +36,8 @@ pub(crate) enum Verdict {
 pub(crate) enum Move {
     /// To a tier, from which it comes back to its queue.
     Later { attempt: u32, at: UnixMillis, failure: Option<(&'static str, String)> },
+    /// To a tier as well, for a limit has had no room for it since then.
+    Limited { at: UnixMillis, since: UnixMillis },
     /// To the dead-letter queue.
     Dead { reason: DeadReason, kind: &'static str, error: String },
 }
@@ -145,6 +147,12 @@ impl Lane {
             Verdict::Moved(Move::Later { attempt, at, failure }) => {
                 self.retry(delivery, envelope, attempt, at, failure).await;
             }
+            Verdict::Moved(Move::Limited { at, since }) => {
+                let tier = self.tier(at);
+                debug!(task_id = %envelope.facts.id, task = envelope.facts.task, %at, tier, "no room under a limit");
+                let message = wire::limited(envelope, self.queue(), &tier, at, since);
+                self.put_off(delivery, envelope, &tier, message).await;
+            }
             Verdict::Moved(Move::Dead { reason, kind, error }) => {
                 self.bury(delivery, envelope, reason, kind, error).await;
             }
@@ -160,7 +168,7 @@ impl Lane {
         failure: Option<(&'static str, String)>,
     ) {
         let now = self.surroundings.clock.now();
-        let tier = self.queue.tier(self.tiers.step(at.since(now)));
+        let tier = self.tier(at);
         let facts = &envelope.facts;
         if let Some((kind, error)) = &failure {
             let in_ms = at.since(now).as_millis() as u64;
@@ -170,6 +178,22 @@ impl Lane {
         }
         let failure = failure.map(|(kind, error)| self.failure(kind, error, now));
         let message = wire::retry(envelope, self.queue(), &tier, attempt, at, failure.as_ref());
+        self.put_off(delivery, envelope, &tier, message).await;
+    }
+
+    /// The tier for the next step until then.
+    fn tier(&self, at: UnixMillis) -> String {
+        self.queue.tier(self.tiers.step(at.since(self.surroundings.clock.now())))
+    }
+
+    async fn put_off(
+        &self,
+        delivery: Delivery,
+        envelope: &Envelope,
+        tier: &str,
+        message: Result<Outgoing, TooLong>,
+    ) {
+        let facts = &envelope.facts;
         match self.store(message).await {
             Ok(()) => delivery.ack(),
             Err(error @ PublishError::Invalid(_)) => {
