@@ -1,8 +1,6 @@
 //! Tasks keep to the limits of their workers: no more at once over all of them than a limit admits, and what a limit has
 //! no room for makes room for others.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers too")]
-
 use std::time::Duration;
 
 use leveret::{LimitSettings, Message};

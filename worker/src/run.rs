@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use leveret_common::{
+    limit::{InvalidTerms, LimitName},
     link::{Attachment, ChannelPool, ConnectError, ConsumerSettings, Link, LinkState, Publisher, Role, Share},
     metrics::{Instruments, UNKNOWN_TASK},
     topology::{InvalidName, Topology, TopologyError, declare},
@@ -225,14 +226,26 @@ async fn forbidden(health: &Health) -> Option<StartError> {
     None
 }
 
+impl From<LimitsError> for StartError {
+    fn from(error: LimitsError) -> Self {
+        match error {
+            LimitsError::Terms { name, reason } => Self::Limit { name, reason },
+            LimitsError::Name(error) => Self::Name(error),
+            LimitsError::Topology(error) => Self::Topology(error),
+        }
+    }
+}
+
 /// Takes part in the limits, on the connection that the tasks come by.
 async fn limits(worker: &Worker, consume: &Link) -> Result<Option<Limits>, LimitsError> {
     if worker.limits.is_empty() {
         return Ok(None);
     }
-    let mut options = LimitOptions::default();
-    options.runners = worker.pools.iter().map(|pool| pool.concurrency).sum();
-    options.clock = worker.clock.clone();
+    let options = LimitOptions {
+        runners: worker.pools.iter().map(|pool| pool.concurrency).sum(),
+        clock: worker.clock.clone(),
+        ..LimitOptions::default()
+    };
     Limits::start(consume.clone(), worker.limits.clone(), options).await.map(Some)
 }
 
@@ -361,9 +374,14 @@ pub enum StartError {
     /// A name does not fit.
     #[error(transparent)]
     TooLong(#[from] TooLong),
-    /// The limits could not be taken part in.
-    #[error(transparent)]
-    Limits(#[from] LimitsError),
+    /// A limit admits nothing, or everything.
+    #[error("limit {:?}: {reason}", .name.as_str())]
+    Limit {
+        /// The limit.
+        name: LimitName,
+        /// What is wrong with it.
+        reason: InvalidTerms,
+    },
     /// A name breaks the rules.
     #[error(transparent)]
     Name(#[from] InvalidName),

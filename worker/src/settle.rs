@@ -186,13 +186,7 @@ impl Lane {
         self.queue.tier(self.tiers.step(at.since(self.surroundings.clock.now())))
     }
 
-    async fn put_off(
-        &self,
-        delivery: Delivery,
-        envelope: &Envelope,
-        tier: &str,
-        message: Result<Outgoing, TooLong>,
-    ) {
+    async fn put_off(&self, delivery: Delivery, envelope: &Envelope, tier: &str, message: Result<Outgoing, TooLong>) {
         let facts = &envelope.facts;
         match self.store(message).await {
             Ok(()) => delivery.ack(),

@@ -93,8 +93,7 @@ struct Watch {
 
 impl Watch {
     fn new(full: usize) -> Arc<Mutex<Self>> {
-        let watch =
-            Self { running: 0, most: 0, full, below_since: None, longest_below: Duration::ZERO, begun: 0 };
+        let watch = Self { running: 0, most: 0, full, below_since: None, longest_below: Duration::ZERO, begun: 0 };
         Arc::new(Mutex::new(watch))
     }
 

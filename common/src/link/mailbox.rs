@@ -108,8 +108,7 @@ impl Mailbox {
         self.tasks.push(Box::pin(async move {
             let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
             let properties = BasicProperties::default();
-            let published =
-                channel.basic_publish(ShortString::default(), queue, options, &body, properties).await?;
+            let published = channel.basic_publish(ShortString::default(), queue, options, &body, properties).await?;
             // lapin hands a returned letter over with whichever confirm comes next: its own routing key says which.
             Ok(match published.await? {
                 Confirmation::Ack(returned) | Confirmation::Nack(returned) => {

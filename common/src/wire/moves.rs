@@ -151,12 +151,7 @@ pub fn limited(
     to_tier(envelope, tier, headers, None)
 }
 
-fn to_tier(
-    envelope: &Envelope,
-    tier: &str,
-    headers: Headers,
-    failure: Option<&Failure>,
-) -> Result<Outgoing, TooLong> {
+fn to_tier(envelope: &Envelope, tier: &str, headers: Headers, failure: Option<&Failure>) -> Result<Outgoing, TooLong> {
     Ok(Outgoing {
         exchange: ShortString::default(),
         routing_key: short("tier queue", tier)?,

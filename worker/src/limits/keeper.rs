@@ -53,7 +53,7 @@ async fn keep(ground: &Ground, patience: Duration, mailbox: &mut Mailbox) -> Str
         while let Some(now) = event.take() {
             match now {
                 MailEvent::Letter { tag, body } => match serde_json::from_slice(&body) {
-                    Ok(ToKeeper::Request(request)) => reign.request(tag, request, Instant::now()),
+                    Ok(ToKeeper::Request(request)) => reign.request(tag, *request, Instant::now()),
                     Ok(ToKeeper::Marker { epoch }) => reign.marker(tag, epoch),
                     Err(error) => {
                         warn!(%error, "cannot read a message to the keeper of the limits");

@@ -292,9 +292,7 @@ impl Ledger {
                 granted.push(ticket);
             }
             let behind = (Bound::Excluded(place), Bound::Unbounded);
-            if let Some((place, ticket)) =
-                self.buckets.get(claim).and_then(|bucket| bucket.line.range(behind).next())
-            {
+            if let Some((place, ticket)) = self.buckets.get(claim).and_then(|bucket| bucket.line.range(behind).next()) {
                 heads.push(Reverse((*place, *ticket, index)));
             }
         }

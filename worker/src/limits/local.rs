@@ -41,11 +41,7 @@ struct State {
 }
 
 impl Local {
-    pub(super) fn new(
-        terms: impl Iterator<Item = (LimitName, Terms)>,
-        patience: Duration,
-        patient: u32,
-    ) -> Arc<Self> {
+    pub(super) fn new(terms: impl Iterator<Item = (LimitName, Terms)>, patience: Duration, patient: u32) -> Arc<Self> {
         let mut ledger = Ledger::new(patience);
         for (limit, terms) in terms {
             ledger.set_terms(&limit, Some(terms), 0);

@@ -20,7 +20,7 @@ pub(crate) struct Claim {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ToKeeper {
     /// A worker asks.
-    Request(Request),
+    Request(Box<Request>),
     /// A new keeper to itself: all that lay in the queue when it began came before.
     Marker {
         /// The keeper's.

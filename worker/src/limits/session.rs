@@ -105,7 +105,7 @@ async fn serve(ground: &Ground, from: &str, mailbox: &mut Mailbox) -> Result<End
             flight = Some(request.number);
             report = false;
             last_sent = Instant::now();
-            mailbox.post(&to, serde_json::to_vec(&ToKeeper::Request(request)).unwrap_or_default());
+            mailbox.post(&to, serde_json::to_vec(&ToKeeper::Request(Box::new(request))).unwrap_or_default());
         }
         let next_look = last_sent + if flight.is_some() { ANSWER_TIMEOUT } else { SIGN_OF_LIFE };
         tokio::select! {

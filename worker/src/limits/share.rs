@@ -220,7 +220,6 @@ impl Share {
     pub(super) fn connected(&self, lost: CancellationToken) {
         self.state.lock().lost = lost;
     }
-
 }
 
 impl Desk for Share {

@@ -127,7 +127,7 @@ impl World {
                 {
                     worker.flight = Some(request.number);
                     worker.report = false;
-                    self.queue.push_back(serde_json::to_vec(&ToKeeper::Request(request)).unwrap());
+                    self.queue.push_back(serde_json::to_vec(&ToKeeper::Request(Box::new(request))).unwrap());
                 }
             }
             Step::Hear(worker) => {
@@ -184,7 +184,7 @@ impl World {
         self.tags += 1;
         self.unacked.insert(self.tags, letter.clone());
         match serde_json::from_slice(&letter).unwrap() {
-            ToKeeper::Request(request) => reign.request(self.tags, request, self.now),
+            ToKeeper::Request(request) => reign.request(self.tags, *request, self.now),
             ToKeeper::Marker { epoch } => reign.marker(self.tags, epoch),
         }
         self.mark(&reign, marked);
@@ -258,7 +258,7 @@ fn steps(workers: usize) -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// However messages and deaths fall, all workers together never have more than the limit; and when it all calms
     /// down, they have exactly as many as they want, up to the limit.

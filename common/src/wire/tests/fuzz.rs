@@ -9,7 +9,7 @@ use super::{
 use crate::{clock::UnixMillis, trace_context::TraceContext};
 
 /// Headers that are looked at, by us or by the broker.
-const LOOKED_AT: [&str; 20] = [
+const LOOKED_AT: [&str; 21] = [
     header::TASK,
     header::ATTEMPT,
     header::MAX_ATTEMPTS,
