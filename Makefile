@@ -29,6 +29,14 @@ broker-up: ## Get a RabbitMQ to work with, and say where it is
 broker-down: ## Stop the RabbitMQ that broker-up started, and private nodes that a test left behind
 	@rabbitmq/down --all
 
+.PHONY: services-up
+services-up: ## Get a PostgreSQL and a Redis to test with, and say where they are
+	@scripts/services up
+
+.PHONY: services-down
+services-down: ## Stop the PostgreSQL and the Redis that services-up started
+	@scripts/services down
+
 .PHONY: bench
 bench: ## Measure publishing, draining and latency against plain lapin in the same run (release build)
 	@rabbitmq/up
@@ -56,5 +64,6 @@ lint: ## Look for what clippy, rustfmt and shellcheck would complain about
 .PHONY: clean
 clean: ## Throw away what was built, the broker's data and the foreign clients
 	@rabbitmq/down --all --wipe --quiet
+	@scripts/services down --wipe --quiet
 	@cargo clean --quiet
 	@rm -rf .leveret tests/foreign/.venv tests/foreign/node_modules

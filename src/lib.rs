@@ -1,5 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "schema")]
+pub use leveret_common::schemars;
+#[doc(hidden)]
+pub use leveret_common::task::__private;
 pub use leveret_common::{
     client::{Client, ClientError, Publish},
     clock::{Clock, UnixMillis},
@@ -8,9 +12,11 @@ pub use leveret_common::{
     limit::{LimitSettings, Rate},
     link::{ConnectError, PublishError},
     message::Message,
-    retry::{Backoff, RetryPolicy, Tiers},
-    task::{Task, TaskDefaults, TaskId},
+    once,
+    retry::{Backoff, Failed, Jitter, Retry, RetryPolicy, Tiers},
+    task::{Task, TaskDefaults, TaskId, Unique},
     topology::{QueueName, QueueSettings, Topology},
+    wire::Encoding,
 };
 pub use leveret_macros::Task;
 pub use leveret_producer::{Producer, RunningProducer};
@@ -30,5 +36,8 @@ pub use leveret_worker::{
 pub use leveret_common as common;
 /// The crate of schedules and the cron producer, whole.
 pub use leveret_producer as producer;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "redis"))]
+/// The crate of the stores: marks of what was done, and the outbox.
+pub use leveret_store as store;
 /// The crate of the worker, whole.
 pub use leveret_worker as worker;

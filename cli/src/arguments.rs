@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     bench::Bench, completions::Completions, config::Config, dead::Dead, demo::Demo, producer::Producer,
-    publish::Publish, queues::Queues, topology::TopologyCommand, worker::Worker,
+    publish::Publish, queues::Queues, topology::TopologyCommand, worker::Worker, workers::Workers,
 };
 
 /// Workers and schedules on RabbitMQ that do not lose messages.
@@ -50,6 +50,7 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Worker(Worker),
+    Workers(Workers),
     Producer(Producer),
     Publish(Publish),
     Queues(Queues),

@@ -4,8 +4,10 @@ use std::{error::Error, fmt, process::ExitCode};
 
 use leveret::common::{
     client::ClientError,
+    control::ControlError,
     dead_letters::DeadLettersError,
     link::{ConnectError, PoolError},
+    registry::RegistryError,
     topology::TopologyError,
 };
 use leveret::{BuildError, PublishError, StartError};
@@ -117,6 +119,12 @@ fn exit(error: &(dyn Error + 'static)) -> Exit {
     } else if let Some(PoolError::Connect(error)) = error.downcast_ref() {
         Some(error)
     } else if let Some(DeadLettersError::Connect(error)) = error.downcast_ref() {
+        Some(error)
+    } else if let Some(ControlError::Connect(error)) = error.downcast_ref() {
+        Some(error)
+    } else if let Some(RegistryError::Connect(error)) = error.downcast_ref() {
+        Some(error)
+    } else if let Some(RegistryError::Topology(error)) = error.downcast_ref() {
         Some(error)
     } else {
         None

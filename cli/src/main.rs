@@ -8,6 +8,7 @@ mod service;
 mod session;
 mod settings;
 mod signals;
+mod systemd;
 
 use std::{process::ExitCode, time::Duration};
 

@@ -3,7 +3,7 @@
 use clap::Args;
 use leveret::common::{
     link::{Link, LinkState},
-    telemetry::{self, LogFormat, Telemetry, http},
+    telemetry::{self, LogFilter, LogFormat, Telemetry, http},
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +14,7 @@ use crate::{
     session::Session,
     settings::{HttpAddress, Settings},
     signals::Signals,
+    systemd,
 };
 
 /// Arguments of the commands that stay.
@@ -89,11 +90,18 @@ impl Service {
                 }))
             }
         };
+        systemd::attend(health.clone(), shutdown.clone());
         Ok(Self { health, signals, telemetry, server, shutdown })
+    }
+
+    /// Changes what is logged.
+    pub(crate) fn log(&self) -> LogFilter {
+        self.telemetry.log()
     }
 
     /// Ends the HTTP server and sends what telemetry is left.
     pub(crate) async fn end(self) {
+        systemd::stopping();
         self.shutdown.cancel();
         if let Some(server) = self.server {
             // Its only other end is a panic, which has said what it is already.

@@ -15,8 +15,10 @@ use crate::{
     headers::HeaderValue,
     link::{ChannelPool, ConnectError, Link, PublishError, Publisher, Role},
     message::{InvalidMessage, Message},
+    retry::Backoff,
     task::{Task, TaskId},
     topology::{Names, Topology, TopologyError, declare},
+    wire::{Encoding, Outgoing},
 };
 
 /// Publishes tasks with confirms. Cheap to clone; all clones share one connection and one window.
@@ -76,9 +78,8 @@ impl Client {
     /// # Errors
     /// [`PublishError`].
     pub async fn publish_message(&self, message: Message) -> Result<TaskId, PublishError> {
-        InvalidMessage::check_size(&message, &self.settings.limits())?;
         let id = message.task_id().clone();
-        self.publisher.publish(message.into_outgoing(&self.names, &self.clock)?).await?;
+        self.publisher.publish(self.outgoing(message)?).await?;
         Ok(id)
     }
 
@@ -89,9 +90,7 @@ impl Client {
         let mut stalled = None;
         for message in messages {
             let id = message.task_id().clone();
-            let outgoing = InvalidMessage::check_size(&message, &self.settings.limits())
-                .and_then(|()| message.into_outgoing(&self.names, &self.clock));
-            let submitted = match (outgoing, &stalled) {
+            let submitted = match (self.outgoing(message), &stalled) {
                 (Err(error), _) => Err(error.into()),
                 (Ok(_), Some(error)) => Err(PublishError::clone(error)),
                 (Ok(outgoing), None) => self.publisher.submit(outgoing).await,
@@ -105,6 +104,15 @@ impl Client {
             });
         }
         join_all(confirms).await
+    }
+
+    /// The message as it goes onto the wire, compressed if the settings ask for it and within the limits.
+    fn outgoing(&self, mut message: Message) -> Result<Outgoing, InvalidMessage> {
+        if self.settings.compress_over.is_some_and(|size| message.size() > size) {
+            message = message.compress(Encoding::Zstd);
+        }
+        InvalidMessage::check_size(&message, &self.settings.limits())?;
+        message.into_outgoing(&self.names, &self.clock)
     }
 
     /// The publisher, for messages that Leveret itself makes.
@@ -184,6 +192,16 @@ impl Publish<'_> {
         self.with(|message| message.max_attempts(attempts))
     }
 
+    /// See [`Message::backoff`].
+    pub fn backoff(self, backoff: Backoff) -> Self {
+        self.with(|message| message.backoff(backoff))
+    }
+
+    /// See [`Message::give_up_after`].
+    pub fn give_up_after(self, limit: Duration) -> Self {
+        self.with(|message| message.give_up_after(limit))
+    }
+
     /// See [`Message::timeout`].
     pub fn timeout(self, timeout: Duration) -> Self {
         self.with(|message| message.timeout(timeout))
@@ -192,6 +210,21 @@ impl Publish<'_> {
     /// See [`Message::key`].
     pub fn key(self, key: &str) -> Self {
         self.with(|message| message.key(key))
+    }
+
+    /// See [`Message::unique`].
+    pub fn unique(self, key: &str, window: Duration) -> Self {
+        self.with(|message| message.unique(key, window))
+    }
+
+    /// See [`Message::priority`].
+    pub fn priority(self, priority: u8) -> Self {
+        self.with(|message| message.priority(priority))
+    }
+
+    /// See [`Message::compress`].
+    pub fn compress(self, encoding: Encoding) -> Self {
+        self.with(|message| message.compress(encoding))
     }
 
     /// See [`Message::header`].

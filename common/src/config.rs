@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 use lapin::uri::AMQPUri;
 use serde::{Deserialize, Serialize};
 
-use crate::{duration, wire::Limits};
+use crate::{byte_size, duration, wire::Limits};
 
 /// Where the broker is and how to talk to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +48,10 @@ pub struct BrokerSettings {
     pub max_body: usize,
     /// Largest body after decompression, in bytes. Default 64 MiB.
     pub max_inflated_body: usize,
+    /// Bodies of more bytes than this are compressed with zstd when they are published: a number, or a size such as
+    /// `"8KiB"`. Default: none are.
+    #[serde(deserialize_with = "byte_size::option")]
+    pub compress_over: Option<usize>,
     /// Largest AMQP frame in bytes; a connection keeps 64 of them in memory. Default 131072.
     pub frame_max: u32,
 }
@@ -81,6 +85,7 @@ impl Default for BrokerSettings {
             publish_window: 1024,
             max_body: limits.wire,
             max_inflated_body: limits.inflated,
+            compress_over: None,
             frame_max: 131_072,
         }
     }

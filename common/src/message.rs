@@ -1,6 +1,8 @@
 //! A task message to be published.
 
-use std::time::Duration;
+mod stored;
+
+use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
 use lapin::{BasicProperties, types::ShortString};
@@ -9,11 +11,14 @@ use serde::Serialize;
 use crate::{
     clock::{Clock, UnixMillis},
     headers::{HeaderValue, Headers},
-    task::{Task, TaskId},
+    retry::Backoff,
+    task::{Task, TaskId, Unique},
     topology::{InvalidName, Names, QueueName},
     trace_context::TraceContext,
-    wire::{self, JSON, Outgoing, TooLong, header, short},
+    wire::{Encoding, JSON, Limits, Outgoing, TooLong, header, short},
 };
+
+pub use stored::{StoredMessage, StoredProperties};
 
 /// A task to be published: made from a [`Task`], or from a name and a body.
 #[derive(Clone, Debug)]
@@ -25,14 +30,17 @@ pub struct Message {
     queue: String,
     suffix: Option<String>,
     content_type: String,
-    content_encoding: Option<&'static str>,
+    content_encoding: Option<Cow<'static, str>>,
     priority: Option<u8>,
     reply_to: Option<(String, Option<String>)>,
     not_before: When,
     expires_at: When,
     headers: Headers,
-    too_long: Option<TooLong>,
+    /// What is wrong already; said when it is published.
+    wrong: Option<InvalidMessage>,
     body: Bytes,
+    /// Bytes of the body before it was compressed.
+    inflated: usize,
 }
 
 /// A moment, or a length of time from the moment of publishing.
@@ -55,12 +63,21 @@ impl When {
 }
 
 impl Message {
-    /// A typed task, published to the queue of its defaults.
+    /// A typed task, published to the queue and with the priority of its defaults, and with its own key and unique
+    /// key.
     ///
     /// # Errors
     /// [`InvalidMessage::Body`] when the task cannot be written as JSON.
     pub fn of<T: Task>(task: &T) -> Result<Self, InvalidMessage> {
-        Ok(Self::json(T::NAME, task)?.queue(T::DEFAULTS.queue))
+        let mut message = Self::json(T::NAME, task)?.queue(T::DEFAULTS.queue);
+        message.priority = T::DEFAULTS.priority;
+        if let Some(key) = task.key() {
+            message = message.key(&key);
+        }
+        if let Some(unique) = task.unique() {
+            message = message.same_as(unique);
+        }
+        Ok(message)
     }
 
     /// A task named `task` with these arguments, published to the queue `default`.
@@ -74,6 +91,7 @@ impl Message {
 
     /// A task named `task` with a body of any media type.
     pub fn raw(task: &str, body: impl Into<Bytes>, content_type: &str) -> Self {
+        let body = body.into();
         Self {
             id: TaskId::new(),
             id_is_chosen: false,
@@ -87,8 +105,9 @@ impl Message {
             not_before: When::Unset,
             expires_at: When::Unset,
             headers: Headers::default(),
-            too_long: None,
-            body: body.into(),
+            wrong: None,
+            inflated: body.len(),
+            body,
         }
     }
 
@@ -156,20 +175,39 @@ impl Message {
 
     /// The delays between attempts; over the handler's own policy.
     #[must_use]
-    pub fn backoff(self, backoff: crate::retry::Backoff) -> Self {
+    pub fn backoff(self, backoff: Backoff) -> Self {
         self.header(header::BACKOFF, backoff.to_string())
+    }
+
+    /// How long after its first failure the task may still be tried; over the handler's own policy. At least a
+    /// millisecond.
+    #[must_use]
+    pub fn give_up_after(self, limit: Duration) -> Self {
+        self.header(header::GIVE_UP_AFTER_MS, milliseconds(limit))
     }
 
     /// How long one attempt may run; over the handler's own policy.
     #[must_use]
     pub fn timeout(self, timeout: Duration) -> Self {
-        self.header(header::TIMEOUT_MS, i64::try_from(timeout.as_millis().max(1)).unwrap_or(i64::MAX))
+        self.header(header::TIMEOUT_MS, milliseconds(timeout))
     }
 
     /// Affinity: tasks with the same key belong together.
     #[must_use]
     pub fn key(self, key: &str) -> Self {
         self.header(header::KEY, key)
+    }
+
+    /// Makes it the same as other tasks of its name with this key: of those that come within `window` (at least a
+    /// millisecond) only the first is run, by workers that look for it. In place of a key that is empty or over 255
+    /// bytes its digest is used.
+    #[must_use]
+    pub fn unique(self, key: &str, window: Duration) -> Self {
+        self.same_as(Unique::new(key, window))
+    }
+
+    fn same_as(self, unique: Unique) -> Self {
+        self.header(header::UNIQUE, unique.key).header(header::UNIQUE_MS, milliseconds(unique.window))
     }
 
     /// The AMQP priority.
@@ -192,10 +230,28 @@ impl Message {
         self.header(header::SCHEDULE, name).header(header::SCHEDULED_AT, tick.0)
     }
 
-    /// Names how the body is compressed: `gzip` or `zstd`.
+    /// Compresses the body, unless that makes it no smaller or it is compressed already. It is done here and now: some
+    /// milliseconds for each megabyte.
+    #[must_use]
+    pub fn compress(mut self, encoding: Encoding) -> Self {
+        if self.content_encoding.is_some() {
+            return self;
+        }
+        match encoding.compress(&self.body) {
+            Ok(body) if body.len() < self.body.len() => {
+                self.body = body.into();
+                self.content_encoding = Some(Cow::Borrowed(encoding.as_str()));
+            }
+            Ok(_) => {}
+            Err(error) => self.wrong = Some(InvalidMessage::Compression(error.to_string())),
+        }
+        self
+    }
+
+    /// Says that the body is compressed already: `gzip` or `zstd`.
     #[must_use]
     pub fn content_encoding(mut self, encoding: &'static str) -> Self {
-        self.content_encoding = Some(encoding);
+        self.content_encoding = Some(Cow::Borrowed(encoding));
         self
     }
 
@@ -203,7 +259,7 @@ impl Message {
     #[must_use]
     pub fn header(mut self, name: &str, value: impl Into<HeaderValue>) -> Self {
         if let Err(error) = self.headers.insert(name, value) {
-            self.too_long = Some(error);
+            self.wrong = Some(error.into());
         }
         self
     }
@@ -232,7 +288,12 @@ impl Message {
         &self.queue
     }
 
-    /// The body's size in bytes.
+    /// The headers so far; those of times and of the trace are added when it is published.
+    pub fn headers(&self) -> &Headers {
+        &self.headers
+    }
+
+    /// The body's size in bytes, compressed if it is.
     pub fn size(&self) -> usize {
         self.body.len()
     }
@@ -242,8 +303,8 @@ impl Message {
     /// # Errors
     /// [`InvalidMessage`] when a text does not fit or the queue's name breaks the rules.
     pub fn into_outgoing(mut self, names: &Names, clock: &Clock) -> Result<Outgoing, InvalidMessage> {
-        if let Some(error) = self.too_long {
-            return Err(error.into());
+        if let Some(error) = self.wrong {
+            return Err(error);
         }
         if self.task.is_empty() {
             return Err(TooLong { what: "task name", bytes: 0 }.into());
@@ -268,7 +329,7 @@ impl Message {
             properties = properties.with_headers(self.headers.into());
         }
         if let Some(encoding) = self.content_encoding {
-            properties = properties.with_content_encoding(short("content encoding", encoding)?);
+            properties = properties.with_content_encoding(short("content encoding", &encoding)?);
         }
         if let Some(priority) = self.priority {
             properties = properties.with_priority(priority);
@@ -293,6 +354,11 @@ impl Message {
     }
 }
 
+/// As a header has it: at least one.
+fn milliseconds(length: Duration) -> i64 {
+    i64::try_from(length.as_millis().max(1)).unwrap_or(i64::MAX)
+}
+
 /// A message cannot be published as it stands.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -306,6 +372,15 @@ pub enum InvalidMessage {
     /// The arguments cannot be written as JSON.
     #[error("the task's arguments cannot be written as JSON: {0}")]
     Body(String),
+    /// The body cannot be compressed.
+    #[error("the body cannot be compressed: {0}")]
+    Compression(String),
+    /// A header that was stored has a value that no header of a message can have.
+    #[error("header {name:?} must be a text, a whole number or a boolean")]
+    Header {
+        /// Its name.
+        name: String,
+    },
     /// Properties and headers do not fit into one frame, with room for what the broker adds.
     #[error("properties and headers have {bytes} bytes, the limit is {limit}: put what is large into the body")]
     HeadersTooLarge {
@@ -325,13 +400,15 @@ pub enum InvalidMessage {
 }
 
 impl InvalidMessage {
-    /// Refuses a body beyond the limit on the wire.
+    /// Refuses a body beyond the limits on the wire and after decompression.
     ///
     /// # Errors
     /// [`InvalidMessage::TooLarge`].
-    pub fn check_size(message: &Message, limits: &wire::Limits) -> Result<(), Self> {
-        if message.size() > limits.wire {
-            return Err(Self::TooLarge { bytes: message.size(), limit: limits.wire });
+    pub fn check_size(message: &Message, limits: &Limits) -> Result<(), Self> {
+        for (bytes, limit) in [(message.size(), limits.wire), (message.inflated, limits.inflated)] {
+            if bytes > limit {
+                return Err(Self::TooLarge { bytes, limit });
+            }
         }
         Ok(())
     }

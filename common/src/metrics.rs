@@ -14,6 +14,7 @@
 //! | `leveret_deliveries_acked_total` | queue | deliveries that these frames settled |
 //! | `leveret_settlements_stale_total` | queue | settlements dropped because their channel was gone: the broker redelivers |
 //! | `leveret_messages_published_total` | result | see [`Published`] |
+//! | `leveret_events_total` | result | events of tasks that were `published`, or `dropped` for want of room |
 //! | `leveret_link_connected`, `leveret_link_blocked` | role | connections that are up, and those the broker has blocked |
 //! | `leveret_link_reconnects_total` | role | connects after the first |
 
@@ -111,6 +112,7 @@ pub struct Instruments {
     acked: Counter<u64>,
     stale: Counter<u64>,
     published: Counter<u64>,
+    events: Counter<u64>,
     connected: UpDownCounter<i64>,
     blocked: UpDownCounter<i64>,
     reconnects: Counter<u64>,
@@ -142,6 +144,7 @@ impl Instruments {
             acked: counter("leveret.deliveries.acked", "Deliveries settled by acknowledgements"),
             stale: counter("leveret.settlements.stale", "Settlements dropped because their channel was gone"),
             published: counter("leveret.messages.published", "Messages published, by what became of them"),
+            events: counter("leveret.events", "Events of tasks, published or dropped for want of room"),
             connected: level("leveret.link.connected", "Connections to the broker that are up"),
             blocked: level("leveret.link.blocked", "Connections that the broker has blocked"),
             reconnects: counter("leveret.link.reconnects", "Connects after the first"),
@@ -177,6 +180,12 @@ impl Instruments {
     pub fn publish(&self) -> PublishMetrics {
         let bind = |result: Published| self.published.bind(&[KeyValue::new("result", result.as_str())]);
         PublishMetrics { results: Published::ALL.map(bind) }
+    }
+
+    /// For whoever reports on tasks.
+    pub fn events(&self) -> EventMetrics {
+        let bind = |result: &'static str| self.events.bind(&[KeyValue::new("result", result)]);
+        EventMetrics { published: bind("published"), dropped: bind("dropped") }
     }
 
     /// For one connection to the broker. `role` says what it is for, such as `consume` or `publish`.
@@ -286,6 +295,25 @@ impl PublishMetrics {
     /// So many messages ended like this.
     pub fn count(&self, result: Published, messages: u64) {
         self.results[result as usize].add(messages);
+    }
+}
+
+/// Whoever reports on tasks.
+#[derive(Debug)]
+pub struct EventMetrics {
+    published: BoundCounter<u64>,
+    dropped: BoundCounter<u64>,
+}
+
+impl EventMetrics {
+    /// So many events are at the broker.
+    pub fn published(&self, events: u64) {
+        self.published.add(events);
+    }
+
+    /// So many events were dropped.
+    pub fn dropped(&self, events: u64) {
+        self.dropped.add(events);
     }
 }
 

@@ -15,6 +15,8 @@ use leveret_common::{
     clock::{Clock, UnixMillis},
     headers::{HeaderValue, Headers},
     message::Message,
+    retry::Backoff,
+    task::Unique,
     topology::Names,
     wire::{self, DeadReason, Envelope, Facts, Failure, Limits, Outgoing, Unreadable},
 };
@@ -134,6 +136,7 @@ fn facts(read: &Value, found: &Facts) -> Facts {
     let text = |name: &str| read.get(name).map(|text| text.as_str().unwrap().to_owned());
     let time = |name: &str| read.get(name).map(|time| UnixMillis(time.as_i64().unwrap()));
     let count = |name: &str| read.get(name).map(|count| count.as_u64().unwrap().try_into().unwrap());
+    let length = |name: &str| read.get(name).map(|ms| Duration::from_millis(ms.as_u64().unwrap()));
     let id = text("id");
     Facts {
         id_was_given: id.is_some(),
@@ -146,11 +149,15 @@ fn facts(read: &Value, found: &Facts) -> Facts {
         attempt: count("attempt").unwrap_or(1),
         max_attempts: count("max_attempts"),
         backoff: text("backoff").map(|backoff| backoff.parse().unwrap()),
-        timeout: read.get("timeout_ms").map(|ms| Duration::from_millis(ms.as_u64().unwrap())),
+        give_up_after: length("give_up_after_ms"),
+        timeout: length("timeout_ms"),
         not_before: time("not_before"),
         expires_at: time("expires_at"),
         limited_since: time("limited_since"),
         key: text("key"),
+        unique: read
+            .get("unique")
+            .map(|unique| Unique::new(unique[0].as_str().unwrap(), Duration::from_millis(unique[1].as_u64().unwrap()))),
         schedule: read
             .get("schedule")
             .map(|tick| (tick[0].as_str().unwrap().to_owned(), UnixMillis(tick[1].as_i64().unwrap()))),
@@ -182,6 +189,25 @@ fn what_comes_in_is_read_or_parked() {
             }
             (Ok(envelope), Some(_)) => panic!("{name}: read as {:?}", envelope.facts),
             (Err(unreadable), None) => panic!("{name}: {unreadable}"),
+        }
+    }
+}
+
+#[test]
+fn a_backoff_is_what_it_says() {
+    for entry in fixtures("backoffs.json") {
+        let text = entry["text"].as_str().unwrap();
+        match (text.parse::<Backoff>(), entry["error"].as_str()) {
+            (Ok(backoff), None) => {
+                assert_eq!(backoff.to_string(), entry["written"].as_str().unwrap_or(text));
+                let bounds = (1..=5).map(|attempt| backoff.bound_after(attempt).as_millis() as u64);
+                assert_eq!(json!(bounds.collect::<Vec<_>>()), entry["bounds_ms"], "{text}");
+            }
+            (Err(error), Some(expected)) => {
+                assert_eq!(error.to_string(), format!("{text:?} is no backoff: {expected}"));
+            }
+            (Ok(_), Some(_)) => panic!("{text:?} should be refused"),
+            (Err(error), None) => panic!("{error}"),
         }
     }
 }

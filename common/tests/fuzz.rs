@@ -39,8 +39,26 @@ where
 
 #[test]
 fn lengths_of_time() {
-    const WORDS: &[&str] =
-        &["ms", "s", "m", "h", "days", "month", "y", "us", "ns", " ", "..", "-", "18446744073709551615"];
+    const WORDS: &[&str] = &[
+        "ms",
+        "s",
+        "m",
+        "h",
+        "days",
+        "month",
+        "y",
+        "us",
+        "ns",
+        " ",
+        "..",
+        "-",
+        "18446744073709551615",
+        ",",
+        " x3",
+        " equal",
+        "linear ",
+        " none",
+    ];
     texts(WORDS, |text| {
         if let Ok(length) = duration::parse(text) {
             assert_eq!(duration::parse(&duration::format(length)), Ok(length), "{text:?}");

@@ -4,45 +4,68 @@ use std::time::Duration;
 
 use proc_macro2::Span;
 use syn::{
-    Attribute, Error, Expr, Ident, Meta, Path, Result, Token,
+    Attribute, DeriveInput, Error, Expr, Ident, Meta, Path, Result, Token,
     ext::IdentExt,
     parse::{Parse, ParseStream},
     parse_quote,
     punctuated::Punctuated,
+    token::Paren,
 };
 
-use crate::value;
-
-const KEYS: [&str; 5] = ["name", "queue", "timeout", "retries", "crate"];
+use crate::{backoff::Backoff, nearest::nearest, template::Template, value};
 
 /// What `#[task(…)]` says.
+#[derive(Default)]
 pub(crate) struct Settings {
     pub(crate) name: String,
     pub(crate) queue: Option<String>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) retries: Option<u32>,
+    pub(crate) backoff: Option<Backoff>,
+    pub(crate) give_up_after: Option<Duration>,
+    pub(crate) priority: Option<u8>,
+    pub(crate) long: Option<bool>,
+    pub(crate) key: Option<Template>,
+    pub(crate) unique: Option<Unique>,
+    pub(crate) schema: Option<bool>,
     /// Where `Task` and `TaskDefaults` are.
-    pub(crate) path: Path,
+    pub(crate) path: Option<Path>,
+}
+
+/// What makes tasks the same: a text of some fields, or all there is; and for how long.
+pub(crate) struct Unique {
+    pub(crate) key: Option<Template>,
+    pub(crate) window: Duration,
 }
 
 impl Settings {
     /// Reads all `#[task(…)]` of a type.
-    pub(crate) fn read(attributes: &[Attribute], ident: &Ident) -> Result<Self> {
-        let mut reader = Reader::default();
-        for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("task")) {
+    pub(crate) fn read(input: &DeriveInput) -> Result<Self> {
+        let mut reader = Reader { input, seen: Vec::new(), settings: Self::default(), error: None };
+        for attribute in input.attrs.iter().filter(|attribute| attribute.path().is_ident("task")) {
             match entries(attribute) {
                 Ok(entries) => entries.iter().for_each(|entry| reader.take(entry)),
                 Err(error) => reader.refuse(error),
             }
         }
-        reader.finish(ident)
+        reader.finish()
+    }
+
+    /// Where `Task` and `TaskDefaults` are.
+    pub(crate) fn path(&self) -> Path {
+        self.path.clone().unwrap_or_else(|| parse_quote!(::leveret))
     }
 }
 
-/// One `key = value`.
+/// One `key = value`, or `unique(…)`.
 struct Entry {
     key: Ident,
-    value: Expr,
+    given: Given,
+}
+
+enum Given {
+    Value(Expr),
+    Entries(Punctuated<Entry, Token![,]>),
 }
 
 impl Parse for Entry {
@@ -52,17 +75,27 @@ impl Parse for Entry {
         }
         // `crate` is a keyword, and so no plain identifier.
         let key = Ident::parse_any(input)?;
+        if key == "unique" && input.peek(Paren) {
+            let inner;
+            syn::parenthesized!(inner in input);
+            return Ok(Self { key, given: Given::Entries(Punctuated::parse_terminated(&inner)?) });
+        }
         if !input.peek(Token![=]) {
             return Err(Error::new(
                 key.span(),
-                known(&key).map_or_else(
+                known(&key, &KEYS).map_or_else(
                     |error| error.to_string(),
                     |key| format!("`{key}` needs a value: write `{}`", example(key)),
                 ),
             ));
         }
         input.parse::<Token![=]>()?;
-        Ok(Self { key, value: input.parse()? })
+        let mut value: Expr = input.parse()?;
+        // A literal that comes out of a macro's variable has an invisible group around it.
+        while let Expr::Group(group) = value {
+            value = *group.expr;
+        }
+        Ok(Self { key, given: Given::Value(value) })
     }
 }
 
@@ -73,38 +106,65 @@ fn entries(attribute: &Attribute) -> Result<Punctuated<Entry, Token![,]>> {
     Err(Error::new_spanned(attribute, "the keys stand in parentheses: write `#[task(name = \"email.send\")]`"))
 }
 
-#[derive(Default)]
-struct Reader {
+struct Reader<'a> {
+    input: &'a DeriveInput,
     seen: Vec<&'static str>,
-    name: Option<String>,
-    queue: Option<String>,
-    timeout: Option<Duration>,
-    retries: Option<u32>,
-    path: Option<Path>,
+    settings: Settings,
     error: Option<Error>,
 }
 
-impl Reader {
+impl Reader<'_> {
     fn take(&mut self, entry: &Entry) {
         if let Err(error) = self.try_take(entry) {
             self.refuse(error);
         }
     }
 
-    fn try_take(&mut self, Entry { key, value }: &Entry) -> Result<()> {
-        let known = known(key)?;
-        if self.seen.contains(&known) {
-            return Err(Error::new(key.span(), format!("`{known}` is given twice: keep one")));
-        }
-        self.seen.push(known);
+    fn try_take(&mut self, Entry { key, given }: &Entry) -> Result<()> {
+        let known = known(key, &KEYS)?;
+        once(&mut self.seen, key, known)?;
+        let value = match given {
+            Given::Value(value) => value,
+            Given::Entries(entries) => {
+                self.settings.unique = Some(self.unique(key, entries)?);
+                return Ok(());
+            }
+        };
+        let settings = &mut self.settings;
         match known {
-            "name" => self.name = Some(value::name(value)?),
-            "queue" => self.queue = Some(value::queue(value)?),
-            "timeout" => self.timeout = Some(value::timeout(value)?),
-            "retries" => self.retries = Some(value::retries(value)?),
-            _ => self.path = Some(value::path(value)?),
+            "name" => settings.name = value::name(value)?,
+            "queue" => settings.queue = Some(value::queue(value)?),
+            "timeout" => settings.timeout = Some(value::timeout(value)?),
+            "retries" => settings.retries = Some(value::retries(value)?),
+            "backoff" => settings.backoff = Some(value::backoff(value)?),
+            "give_up_after" => settings.give_up_after = Some(value::give_up_after(value)?),
+            "priority" => settings.priority = Some(value::priority(value)?),
+            "long" => settings.long = Some(value::flag(value, "long = true")?),
+            "key" => settings.key = Some(Template::read(value::text(value, example("key"))?, self.input)?),
+            "unique" => settings.unique = Some(Unique { key: None, window: value::window(value)? }),
+            "schema" => settings.schema = Some(value::flag(value, "schema = true")?),
+            _ => settings.path = Some(value::path(value)?),
         }
         Ok(())
+    }
+
+    fn unique(&self, unique: &Ident, entries: &Punctuated<Entry, Token![,]>) -> Result<Unique> {
+        let (mut seen, mut key, mut window) = (Vec::new(), None, None);
+        for entry in entries {
+            let known = known(&entry.key, &["key", "window"])?;
+            once(&mut seen, &entry.key, known)?;
+            match (&entry.given, known) {
+                (Given::Value(value), "key") => {
+                    key = Some(Template::read(value::text(value, "key = \"{invoice}\"")?, self.input)?);
+                }
+                (Given::Value(value), _) => window = Some(value::window(value)?),
+                (Given::Entries(_), _) => {
+                    return Err(Error::new(entry.key.span(), "this has no parentheses of its own"));
+                }
+            }
+        }
+        let missing = "`unique` needs a window, in which only the first of its kind is run: add `window = \"1h\"`";
+        Ok(Unique { key, window: window.ok_or_else(|| Error::new(unique.span(), missing))? })
     }
 
     fn refuse(&mut self, error: Error) {
@@ -114,9 +174,10 @@ impl Reader {
         }
     }
 
-    fn finish(mut self, ident: &Ident) -> Result<Settings> {
+    fn finish(mut self) -> Result<Settings> {
         // Where something could not be read, the name may be what follows it.
-        if self.error.is_none() && self.name.is_none() {
+        if self.error.is_none() && self.settings.name.is_empty() {
+            let ident = &self.input.ident;
             self.refuse(Error::new(
                 Span::call_site(),
                 format!(
@@ -125,29 +186,42 @@ impl Reader {
                 ),
             ));
         }
-        match (self.error, self.name) {
-            (None, Some(name)) => Ok(Settings {
-                name,
-                queue: self.queue,
-                timeout: self.timeout,
-                retries: self.retries,
-                path: self.path.unwrap_or_else(|| parse_quote!(::leveret)),
-            }),
-            (error, _) => Err(error.unwrap_or_else(|| Error::new(Span::call_site(), "`name` is missing"))),
-        }
+        self.error.map_or(Ok(self.settings), Err)
     }
 }
 
+const KEYS: [&str; 12] = [
+    "name",
+    "queue",
+    "timeout",
+    "retries",
+    "backoff",
+    "give_up_after",
+    "priority",
+    "long",
+    "key",
+    "unique",
+    "schema",
+    "crate",
+];
+
+fn once(seen: &mut Vec<&'static str>, key: &Ident, known: &'static str) -> Result<()> {
+    if seen.contains(&known) {
+        return Err(Error::new(key.span(), format!("`{known}` is given twice: keep one")));
+    }
+    seen.push(known);
+    Ok(())
+}
+
 /// The key as one that we know, or an error that names the nearest.
-fn known(key: &Ident) -> Result<&'static str> {
+fn known(key: &Ident, keys: &[&'static str]) -> Result<&'static str> {
     let text = key.unraw().to_string();
-    if let Some(known) = KEYS.into_iter().find(|known| **known == text) {
+    if let Some(known) = keys.iter().find(|known| **known == text) {
         return Ok(known);
     }
-    let nearest = KEYS.into_iter().map(|known| (distance(known, &text), known)).min();
-    let advice = match nearest {
-        Some((steps, nearest)) if steps <= nearest.len() / 2 => format!("did you mean `{nearest}`?"),
-        _ => format!("the keys are `{}`", KEYS.join("`, `")),
+    let advice = match nearest(&text, keys.iter().copied()) {
+        Some(nearest) => format!("did you mean `{nearest}`?"),
+        None => format!("the keys are `{}`", keys.join("`, `")),
     };
     Err(Error::new(key.span(), format!("unknown key `{text}`: {advice}")))
 }
@@ -158,35 +232,14 @@ fn example(key: &str) -> &'static str {
         "queue" => "queue = \"email\"",
         "timeout" => "timeout = \"30s\"",
         "retries" => "retries = 8",
+        "backoff" => "backoff = \"2s..1h\"",
+        "give_up_after" => "give_up_after = \"2h\"",
+        "priority" => "priority = 5",
+        "long" => "long = true",
+        "key" => "key = \"{customer}-{region}\"",
+        "unique" => "unique = \"1h\"",
+        "schema" => "schema = true",
+        "window" => "window = \"1h\"",
         _ => "crate = \"::leveret\"",
-    }
-}
-
-/// How many letters have to be put in, taken out or changed to make one text the other.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (line, letter) in one.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], line + 1);
-        for column in 0..other.len() {
-            let changed = diagonal + usize::from(letter != other[column]);
-            diagonal = row[column + 1];
-            row[column + 1] = changed.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::distance;
-
-    #[test]
-    fn distance_counts_letters() {
-        for (one, other, steps) in
-            [("name", "name", 0), ("timeout", "timeot", 1), ("retries", "retry", 3), ("queue", "", 5), ("", "a", 1)]
-        {
-            assert_eq!(distance(one, other), steps, "{one} {other}");
-        }
     }
 }

@@ -67,8 +67,7 @@ impl<P: Publish> Producer<P> {
             }
         }
         let counters = Arc::new(Counters::new());
-        let backoff =
-            Backoff::exponential(Duration::from_millis(500), LONGEST_PAUSE).unwrap_or(Backoff::constant(LONGEST_PAUSE));
+        let backoff = Backoff::exponential(Duration::from_millis(500), LONGEST_PAUSE);
         let stop = CancellationToken::new();
         let ticker = Ticker::new(backlogs, Arc::new(self.publisher), self.clock, counters.clone(), backoff);
         let task = tokio::spawn(ticker.run(stop.clone(), self.grace));

@@ -21,7 +21,8 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// The broker that all tests share: the one at `AMQP_URL`, or the one that `rabbitmq/up` finds or starts.
+    /// The broker that all tests share: the one at `AMQP_URL`, or the one that `rabbitmq/up` finds or starts. Outside of
+    /// Leveret's own tree there is no such script: set `MANAGEMENT_URL` as well.
     ///
     /// # Panics
     /// If there is none and none can be started, with what `rabbitmq/up` says about it.
@@ -30,17 +31,34 @@ impl Broker {
         #[expect(clippy::disallowed_methods, reason = "tests have no binary in front of them that could read it")]
         let named = std::env::var("AMQP_URL").ok();
         if let Some(known) = Self::recorded(&state)
-            && named.is_none_or(|url| url == known.url)
+            && named.as_ref().is_none_or(|url| *url == known.url)
             && known.management.get("whoami").await.is_ok()
         {
             return known;
         }
-        let mut up = Command::new(script::project().join("rabbitmq/up"));
+        let script = script::project().join("rabbitmq/up");
+        if !script.exists() {
+            return Self::named(named);
+        }
+        let mut up = Command::new(script);
         up.arg("--quiet");
         script::run(up, "", START_DEADLINE).await;
         Self::recorded(&state).unwrap_or_else(|| {
             panic!("tests need the management API of the broker: set MANAGEMENT_URL=http://user:password@host:port beside AMQP_URL")
         })
+    }
+
+    /// The broker of somebody who has this crate alone, without the tree that it comes from.
+    fn named(url: Option<String>) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "tests have no binary in front of them that could read it")]
+        let management = std::env::var("MANAGEMENT_URL").ok();
+        match (url, management) {
+            (Some(url), Some(management)) => Self { url, management: Management::new(&management) },
+            _ => panic!(
+                "tests with a broker need AMQP_URL=amqp://user:password@host:port/%2f and \
+                 MANAGEMENT_URL=http://user:password@host:port"
+            ),
+        }
     }
 
     /// A broker whose state file `rabbitmq/up` has written.

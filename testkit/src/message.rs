@@ -56,6 +56,18 @@ impl Message {
         self.properties.kind().as_ref().map(|kind| kind.as_str().to_owned())
     }
 
+    /// Why it is a dead letter, as Leveret noted it or, where it did not, the broker: `exhausted`, `delivery_limit` and
+    /// so on. `None` if it is none.
+    #[must_use]
+    pub fn dead_reason(&self) -> Option<String> {
+        self.header_text("leveret-dead-reason").or_else(|| {
+            let AMQPValue::FieldArray(deaths) = self.header("x-death")? else { return None };
+            let AMQPValue::FieldTable(last) = deaths.as_slice().first()? else { return None };
+            let AMQPValue::LongString(reason) = last.inner().get("reason")? else { return None };
+            Some(String::from_utf8_lossy(reason.as_bytes()).into_owned())
+        })
+    }
+
     /// The body read as JSON.
     ///
     /// # Panics

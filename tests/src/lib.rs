@@ -5,6 +5,7 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test helper reports by failing the test")]
 
+pub mod steered;
 pub mod victim;
 
 use std::{collections::BTreeSet, time::Duration};

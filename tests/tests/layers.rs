@@ -9,7 +9,7 @@ use std::{
 };
 
 use leveret::{
-    Context, Ended, Error, Job, Layer, Next, Outcome, TaskPolicy, Worker,
+    Context, Ended, Error, Job, Layer, Outcome, TaskPolicy, Worker,
     layer::{Classify, FailureClass, RateLimit, tower::Tower},
 };
 use leveret_testkit::{eventually, eventually_eq};

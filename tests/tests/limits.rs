@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use leveret::{LimitSettings, Message};
+use leveret::{LimitSettings, Message, common::control::LimitChange, worker::control::Controlled};
 use leveret_testkit::eventually;
 use leveret_tests::{PATIENCE, Place, probe, quick, start};
 use serde_json::json;
@@ -31,8 +31,9 @@ async fn one_at_a_time_over_two_workers_until_the_limit_is_raised() {
     };
     place.client().await.publish_many((6..8).map(probe)).await;
     let limits = one.limits().unwrap();
-    let raised = LimitSettings::concurrency(3).terms();
-    limits.set(&limits.list()[0].name, Some(raised)).await.unwrap();
+    let raised = LimitChange { name: "single".to_owned(), concurrency: Some(3), rate: None, reset: false };
+    one.steering().set_limit(&raised).await.unwrap();
+    assert_eq!(limits.list()[0].changed, Some(LimitSettings::concurrency(3).terms()));
     for _ in 0..2 {
         tokio::select! {
             run = ones.next() => run.done(),

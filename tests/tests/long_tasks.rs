@@ -122,8 +122,19 @@ async fn a_worker_refuses_a_task_that_the_broker_would_take_back() {
     let (mut settings, policy) = (place.settings.clone(), hour.clone());
     settings.consumer_timeout = Duration::from_secs(7_200);
     assert!(leveret_tests::worker(settings).0.policy(policy).build().is_ok(), "the broker is patient enough");
-    // What is fetched ahead counts: twenty minutes are fine alone, and not with another before them.
-    let twenty = TaskPolicy::default().timeout(Duration::from_secs(1_200));
-    assert!(place.worker().0.policy(twenty.clone()).queue("default", quick(16)).build().is_ok());
-    assert!(place.worker().0.policy(twenty).queue("default", quick(16).prefetch(32)).build().is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_is_fetched_ahead_than_the_broker_has_patience_for() {
+    let place = Place::new().await;
+    // Of ten minutes two fit one after the other, of twenty they do not.
+    for (minutes, prefetch) in [(10, 32), (20, 16)] {
+        let policy = TaskPolicy::default().timeout(Duration::from_secs(minutes * 60));
+        let worker = start(place.worker().0.policy(policy).queue("default", quick(16))).await;
+        eventually_eq(PATIENCE, Some(prefetch), async || {
+            place.consumers("default").await.first().map(|(_, prefetch)| *prefetch)
+        })
+        .await;
+        worker.stop().await;
+    }
 }

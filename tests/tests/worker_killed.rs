@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use leveret_testkit::{Depth, eventually, eventually_eq};
-use leveret_tests::{PATIENCE, Place, probe, quick, start, victim::Victim, within};
+use leveret_tests::{PATIENCE, Place, probe, quick, start, victim::Victim};
 
 /// The program of a [`Victim`].
 const VICTIM: &str = env!("CARGO_BIN_EXE_victim");

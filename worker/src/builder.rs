@@ -13,14 +13,14 @@ use leveret_common::{
     config::{BrokerSettings, InvalidSetting},
     duration,
     limit::{InvalidTerms, LimitName, LimitSettings},
-    retry::RetryPolicy,
-    task::Task,
+    registry::{About, Instance, TaskAbout},
+    task::{Task, TaskDefaults},
     topology::{InvalidName, QueueName, Topology},
 };
-use uuid::Uuid;
 
 use crate::{
     context::Context,
+    control::{ControlSettings, Who},
     exec::{ExecSettings, ExecSettingsError},
     exec_handler::ExecHandler,
     handler::{
@@ -47,8 +47,11 @@ pub const DEFAULT_BLOCKING_THREADS: usize = 16;
 #[derive(Debug)]
 pub struct Worker {
     pub(crate) settings: Arc<BrokerSettings>,
-    /// A UUID, made anew for each worker.
-    pub(crate) instance: String,
+    pub(crate) instance: Instance,
+    /// Its share relative to others, where tasks are shared out by weight.
+    weight: u32,
+    /// How it is steered and announced, if it is.
+    pub(crate) control: Option<ControlSettings>,
     pub(crate) pools: Vec<PoolPlan>,
     pub(crate) kinds: HashMap<String, Arc<Registered>>,
     pub(crate) state: Arc<State>,
@@ -89,6 +92,37 @@ impl Worker {
             limits: Vec::new(),
             grace: DEFAULT_GRACE,
             clock: Clock::system(),
+            weight: 1,
+            control: Some(ControlSettings::default()),
+        }
+    }
+
+    /// Sets how it is steered from afar and announced; see [`WorkerBuilder::control`].
+    #[must_use]
+    pub fn control(mut self, settings: ControlSettings) -> Self {
+        self.control = Some(settings);
+        self
+    }
+
+    /// The names of its queues.
+    pub(crate) fn queues(&self) -> Vec<QueueName> {
+        self.pools.iter().flat_map(|pool| &pool.queues).map(|queue| queue.name.clone()).collect()
+    }
+
+    /// What it says about itself when it starts.
+    pub(crate) fn who(&self) -> Who {
+        let about = |(name, kind): (&String, &Arc<Registered>)| TaskAbout {
+            name: name.clone(),
+            queue: Some(kind.queue.clone()),
+            schema: kind.schema.clone(),
+        };
+        let mut tasks: Vec<_> = self.kinds.iter().map(about).collect();
+        tasks.sort_by(|one, other| one.name.cmp(&other.name));
+        Who {
+            name: self.settings.name.clone(),
+            instance: self.instance,
+            weight: self.weight,
+            about: About::this_process(self.clock.now(), tasks),
         }
     }
 
@@ -120,6 +154,8 @@ pub struct WorkerBuilder {
     limits: Vec<(String, LimitSettings)>,
     grace: Duration,
     clock: Clock,
+    weight: u32,
+    control: Option<ControlSettings>,
 }
 
 /// A change of what holds for one task.
@@ -132,6 +168,8 @@ struct Registration {
     queue: String,
     /// What the task itself says, over the worker's policy.
     policy: PolicyChange,
+    /// The JSON Schema of its arguments, if there is one.
+    schema: Option<serde_json::Value>,
     handler: Box<dyn Handle>,
 }
 
@@ -196,6 +234,24 @@ impl WorkerBuilder {
     /// The clock that delays and expiry are read from. Default: the system's.
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Sets its share relative to other workers, where tasks are shared out by weight. Default 1.
+    pub fn weight(mut self, weight: u32) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// Sets how it is steered from afar and announced. By default it is, and beats every two seconds.
+    pub fn control(mut self, settings: ControlSettings) -> Self {
+        self.control = Some(settings);
+        self
+    }
+
+    /// Hears no commands, and says nothing of itself: nobody can list it, steer it, or pause its queues everywhere.
+    pub fn without_control(mut self) -> Self {
+        self.control = None;
         self
     }
 
@@ -278,7 +334,7 @@ impl WorkerBuilder {
         R: Future<Output = Result<O, Error>> + Send + 'static,
         O: Into<Outcome> + 'static,
     {
-        self.register(name, "default", move |_| policy, Box::new(Raw(function)))
+        self.register(name, "default", move |_| policy, None, Box::new(Raw(function)))
     }
 
     /// Runs tasks named `name` as a command or an HTTP call.
@@ -287,14 +343,15 @@ impl WorkerBuilder {
     /// [`ExecSettingsError`] when the settings cannot work.
     pub fn exec(self, name: &str, settings: &ExecSettings) -> Result<Self, ExecSettingsError> {
         let handler = ExecHandler::new(settings)?;
-        let (timeout, retries) = (settings.timeout, settings.retries);
-        Ok(self.register(name, &settings.queue, move |policy| overridden(policy, timeout, retries), Box::new(handler)))
+        let defaults = settings.defaults();
+        let policy = move |policy| overridden(policy, &defaults);
+        Ok(self.register(name, &settings.queue, policy, None, Box::new(handler)))
     }
 
     fn typed<T: Task>(self, handler: Box<dyn Handle>) -> Self {
         let defaults = T::DEFAULTS;
-        let policy = move |policy| overridden(policy, defaults.timeout, defaults.retries);
-        self.register(T::NAME, defaults.queue, policy, handler)
+        let policy = move |policy| overridden(policy, &defaults);
+        self.register(T::NAME, defaults.queue, policy, T::schema(), handler)
     }
 
     fn register(
@@ -302,12 +359,14 @@ impl WorkerBuilder {
         name: &str,
         queue: &str,
         policy: impl FnOnce(TaskPolicy) -> TaskPolicy + Send + 'static,
+        schema: Option<serde_json::Value>,
         handler: Box<dyn Handle>,
     ) -> Self {
         self.registrations.push(Registration {
             name: name.to_owned(),
             queue: queue.to_owned(),
             policy: Box::new(policy),
+            schema,
             handler,
         });
         self
@@ -335,7 +394,9 @@ impl WorkerBuilder {
         fit_consumer_timeout(&mut pools, &kinds, self.settings.consumer_timeout)?;
         Ok(Worker {
             settings: Arc::new(self.settings),
-            instance: Uuid::now_v7().to_string(),
+            instance: Instance::new(),
+            weight: self.weight,
+            control: self.control,
             pools,
             kinds,
             state: Arc::new(self.state),
@@ -347,7 +408,7 @@ impl WorkerBuilder {
 
     fn kinds(&mut self) -> Result<HashMap<String, Arc<Registered>>, BuildError> {
         let mut kinds = HashMap::new();
-        for Registration { name, policy, handler, .. } in std::mem::take(&mut self.registrations) {
+        for Registration { name, queue, policy, schema, handler } in std::mem::take(&mut self.registrations) {
             let mut policy = policy(self.policy.clone());
             for (_, change) in self.changes.extract_if(.., |(task, _)| *task == name) {
                 policy = change(policy);
@@ -355,7 +416,7 @@ impl WorkerBuilder {
             if policy.timeout.is_zero() {
                 return Err(BuildError::NoTime { task: name });
             }
-            let kind = Registered { policy, layers: self.layers_of(&name).into(), handler };
+            let kind = Registered { queue, policy, schema, layers: self.layers_of(&name).into(), handler };
             if kinds.insert(name.clone(), Arc::new(kind)).is_some() {
                 return Err(BuildError::TwoHandlers { task: name });
             }
@@ -384,11 +445,10 @@ impl WorkerBuilder {
 }
 
 /// The policy with what a task says of itself.
-fn overridden(mut policy: TaskPolicy, timeout: Option<Duration>, retries: Option<u32>) -> TaskPolicy {
-    policy.timeout = timeout.unwrap_or(policy.timeout);
-    if let Some(retries) = retries {
-        policy.retry = RetryPolicy { max_attempts: retries.saturating_add(1), ..policy.retry };
-    }
+fn overridden(mut policy: TaskPolicy, task: &TaskDefaults) -> TaskPolicy {
+    policy.timeout = task.timeout.unwrap_or(policy.timeout);
+    policy.retry = task.retry_policy(&policy.retry);
+    policy.long |= task.long;
     policy
 }
 
@@ -403,19 +463,16 @@ fn fit_consumer_timeout(
     let short = kinds.iter().filter(|(_, kind)| !kind.policy.long);
     let Some((task, kind)) = short.max_by_key(|(_, kind)| kind.policy.timeout) else { return Ok(()) };
     let timeout = kind.policy.timeout;
-    for QueuePlan { name, options, .. } in pools.iter_mut().flat_map(|pool| &mut pool.queues) {
-        let turns = |options: &QueueOptions| {
-            let turns = usize::from(options.effective_prefetch()).div_ceil(options.concurrency);
-            u32::try_from(turns).unwrap_or(u32::MAX)
-        };
-        if options.prefetch.is_none() && timeout.saturating_mul(turns(options)) >= limit {
+    if timeout >= limit {
+        let (timeout, limit) = (duration::format(timeout), duration::format(limit));
+        return Err(BuildError::TooLong { task: task.clone(), timeout, limit });
+    }
+    for QueuePlan { options, .. } in pools.iter_mut().flat_map(|pool| &mut pool.queues) {
+        let turns = usize::from(options.effective_prefetch()).div_ceil(options.concurrency);
+        let turns = u32::try_from(turns).unwrap_or(u32::MAX);
+        // A prefetch that was chosen is trusted: short tasks are given long timeouts by default.
+        if options.prefetch.is_none() && timeout.saturating_mul(turns) >= limit {
             options.prefetch = u16::try_from(options.concurrency).ok();
-        }
-        let turns = turns(options);
-        if timeout.saturating_mul(turns) >= limit {
-            let (task, queue) = (task.clone(), name.to_string());
-            let (timeout, limit) = (duration::format(timeout), duration::format(limit));
-            return Err(BuildError::TooLong { task, timeout, queue, turns, limit });
         }
     }
     Ok(())
@@ -496,19 +553,15 @@ pub enum BuildError {
     },
     /// A task may run for longer than the broker leaves a delivery unacknowledged.
     #[error(
-        "task {task:?} may run for {timeout} ({turns} of them in a row on queue {queue:?}), and RabbitMQ takes back what \
-         is not acknowledged within {limit}, to give it to another worker: mark the task `long`, or raise \
-         consumer_timeout in RabbitMQ's configuration and in [broker] alike"
+        "task {task:?} may run for {timeout}, and RabbitMQ takes back what is not acknowledged within {limit}, to give it \
+         to another worker: mark the task `long`, or raise consumer_timeout in RabbitMQ's configuration and in [broker] \
+         alike"
     )]
     TooLong {
         /// The task.
         task: String,
         /// Its timeout.
         timeout: String,
-        /// The queue.
-        queue: String,
-        /// How many may have to run one after the other before the last is acknowledged.
-        turns: u32,
         /// The broker's limit, as the settings have it.
         limit: String,
     },

@@ -2,14 +2,21 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
+pub use leveret_common::event::Progress;
 use leveret_common::{
     clock::{Clock, UnixMillis},
+    event::{Events, Happening, TaskEvent, Tracking},
     headers::Headers,
     message::Message,
+    metrics::TaskEnd,
+    once::Mark,
     task::{Task, TaskId},
     trace_context::TraceContext,
     wire::{Envelope, Facts},
@@ -21,6 +28,7 @@ use tracing::Span;
 
 use crate::{
     handler::Kind,
+    layer::Claimed,
     outcome::{Ended, Error, ErrorKind},
     state::State,
 };
@@ -38,6 +46,8 @@ struct Attempt {
     timeout: Duration,
     started: Instant,
     started_at: UnixMillis,
+    /// Whether it is reported on.
+    tracked: bool,
     /// Made when somebody asks for it: most tasks are done before anyone does.
     cancellation: OnceLock<CancellationToken>,
     span: OnceLock<Span>,
@@ -52,6 +62,7 @@ struct Notes {
     heard: Option<Instant>,
     follow_ups: Vec<Message>,
     fields: String,
+    claimed: Option<Claimed>,
 }
 
 /// What all tasks of a queue share.
@@ -62,6 +73,25 @@ pub(crate) struct Surroundings {
     pub(crate) instance: String,
     pub(crate) clock: Clock,
     pub(crate) state: Arc<State>,
+    /// Which tasks are reported on, and to where.
+    pub(crate) tracking: Tracking,
+    pub(crate) events: Events,
+    /// Attempts that have ended, by how they did.
+    pub(crate) tally: Tally,
+}
+
+/// Counts by [`TaskEnd`].
+#[derive(Debug, Default)]
+pub(crate) struct Tally([AtomicU64; TaskEnd::ALL.len()]);
+
+impl Tally {
+    pub(crate) fn count(&self, end: TaskEnd) {
+        self.0[end as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn of(&self, end: TaskEnd) -> u64 {
+        self.0[end as usize].load(Ordering::Relaxed)
+    }
 }
 
 /// Why an attempt is to come to an end.
@@ -76,17 +106,6 @@ pub enum Cancelled {
     Stopping,
 }
 
-/// How far a task has come.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// How much is done, in units of the handler's choice.
-    pub cursor: u64,
-    /// How much there is to do; 0 if nobody knows.
-    pub total: u64,
-    /// What is being done, for people.
-    pub note: String,
-}
-
 impl Context {
     pub(crate) fn new(envelope: Envelope, kind: Arc<Kind>, lane: Arc<Surroundings>) -> Self {
         let facts = &envelope.facts;
@@ -95,6 +114,7 @@ impl Context {
             timeout: facts.timeout.unwrap_or(kind.policy.timeout),
             started: Instant::now(),
             started_at: lane.clock.now(),
+            tracked: lane.tracking.follows(&envelope.facts.id, &envelope.headers),
             envelope,
             kind,
             lane,
@@ -261,11 +281,14 @@ impl Context {
         }
     }
 
-    /// Says how far it has come: `cursor` of `total` (0 if nobody knows), and what is being done. Also a
-    /// [`heartbeat`](Self::heartbeat).
-    pub fn progress(&self, cursor: u64, total: u64, note: impl Into<String>) {
+    /// Says how far it has come: `cursor` of `total` (`None` if nobody knows), and what is being done, for people. Seen
+    /// by `leveret workers running` and by whoever follows events. Also a [`heartbeat`](Self::heartbeat).
+    pub fn progress(&self, cursor: u64, total: impl Into<Option<u64>>, note: impl Into<String>) {
+        let note = Some(note.into()).filter(|note| !note.is_empty());
+        let progress = Progress { cursor, total: total.into(), note };
+        self.report(|| Happening::Progress(progress.clone()));
         let mut notes = self.0.notes.lock();
-        notes.progress = Some(Progress { cursor, total, note: note.into() });
+        notes.progress = Some(progress);
         notes.heard = Some(Instant::now());
     }
 
@@ -302,6 +325,28 @@ impl Context {
         Ok(())
     }
 
+    /// Changes the tasks that are to follow.
+    pub(crate) fn change_follow_ups(&self, change: impl Fn(Message) -> Message) {
+        let follow_ups = self.take_follow_ups();
+        if !follow_ups.is_empty() {
+            self.0.notes.lock().follow_ups = follow_ups.into_iter().map(change).collect();
+        }
+    }
+
+    /// The mark by which the layer [`Once`](crate::layer::Once) tells that this task's work is done: for a handler that
+    /// commits it together with its own work. `None` without that layer.
+    pub fn once_mark(&self) -> Option<Mark> {
+        self.0.notes.lock().claimed.as_ref().map(|claimed| claimed.mark().clone())
+    }
+
+    pub(crate) fn set_claimed(&self, claimed: Claimed) {
+        self.0.notes.lock().claimed = Some(claimed);
+    }
+
+    pub(crate) fn take_claimed(&self) -> Option<Claimed> {
+        self.0.notes.lock().claimed.take()
+    }
+
     /// Takes out the tasks that are to follow.
     pub(crate) fn take_follow_ups(&self) -> Vec<Message> {
         std::mem::take(&mut self.0.notes.lock().follow_ups)
@@ -326,6 +371,38 @@ impl Context {
     pub(crate) fn set_span(&self, span: Span) {
         // There is one attempt, and so one span.
         let _ = self.0.span.set(span);
+    }
+
+    /// Whether it is reported on.
+    pub(crate) fn is_tracked(&self) -> bool {
+        self.0.tracked
+    }
+
+    /// Reports what happened to it, if it is reported on.
+    pub(crate) fn report(&self, what: impl FnOnce() -> Happening) {
+        if !self.0.tracked {
+            return;
+        }
+        self.0.lane.events.report(TaskEvent {
+            id: self.id().clone(),
+            task: self.task().to_owned(),
+            queue: self.queue().to_owned(),
+            attempt: self.attempt(),
+            at: self.clock().now(),
+            trace_id: self.trace().and_then(|trace| trace.traceparent().split('-').nth(1).map(str::to_owned)),
+            what: what(),
+        });
+    }
+
+    /// How long it has run, in milliseconds.
+    pub(crate) fn ran_ms(&self) -> u64 {
+        u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How long it had waited when it began, as far as its publisher's clock can tell.
+    pub(crate) fn waited(&self) -> Option<Duration> {
+        let published = i64::try_from(self.facts().timestamp?).ok()?.checked_mul(1000)?;
+        Some(self.started_at().since(UnixMillis(published)))
     }
 
     /// What follows from an end, as the metrics and the log call it.

@@ -4,6 +4,7 @@ use std::{any::Any, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
 use leveret_common::{
+    event::Happening,
     link::Delivery,
     metrics::TaskEnd,
     wire::{DeadReason, Envelope},
@@ -11,9 +12,10 @@ use leveret_common::{
 
 use crate::{
     context::{Cancelled, Context},
+    handler::Kind,
     lane::Lane,
     layer::Next,
-    limits::Admission,
+    limits::{Admission, Gate, Permit},
     outcome::{Ended, Error, ErrorKind},
     settle::{Move, Verdict},
     slot::Slot,
@@ -35,7 +37,8 @@ impl Lane {
             Err(unreadable) => {
                 self.unreadable.never_ran(TaskEnd::Dead);
                 let parked = Move::dead(DeadReason::Undecodable, unreadable.kind, unreadable.error);
-                return self.settle(delivery, &unreadable.envelope, Verdict::Moved(parked)).await;
+                self.settle(delivery, &unreadable.envelope, Verdict::Moved(parked)).await;
+                return;
             }
         };
         let facts = &envelope.facts;
@@ -44,40 +47,27 @@ impl Lane {
             self.unreadable.never_ran(TaskEnd::Dead);
             let error = format!("no handler here has the name {:?}", facts.task);
             let parked = Move::dead(DeadReason::UnknownTask, "unknown-task", error);
-            return self.settle(delivery, &envelope, Verdict::Moved(parked)).await;
+            self.settle(delivery, &envelope, Verdict::Moved(parked)).await;
+            return;
         };
         if facts.expires_at.is_some_and(|at| at <= now) {
             kind.metrics.never_ran(TaskEnd::Dead);
-            return self.settle(delivery, &envelope, Verdict::Moved(expired())).await;
+            self.settle(delivery, &envelope, Verdict::Moved(expired())).await;
+            return;
         }
         if let Some(at) = facts.not_before.filter(|at| *at > now) {
             let later = Move::later(facts.attempt, at);
-            return self.settle(delivery, &envelope, Verdict::Moved(later)).await;
+            self.settle(delivery, &envelope, Verdict::Moved(later)).await;
+            return;
         }
         // Held while the handler runs, and not while its outcome is stored.
-        let permit = match &kind.gate {
-            None => None,
-            Some(gate) => match gate.admit(facts.key.as_deref(), facts.limited_since).await {
-                Admission::Now(permit) => Some(permit),
-                Admission::Later(wait) => {
-                    let since = facts.limited_since.unwrap_or(now);
-                    let later = Move::Limited { at: self.surroundings.clock.now() + wait, since };
-                    return self.settle(delivery, &envelope, Verdict::Moved(later)).await;
-                }
-                Admission::Closed => return delivery.give_back(),
+        let (delivery, permit) = match &kind.gate {
+            None => (delivery, None),
+            Some(gate) => match self.admit(gate, delivery, &envelope, kind).await {
+                Some((delivery, permit)) => (delivery, Some(permit)),
+                None => return,
             },
         };
-        if permit.is_some() {
-            if delivery.is_stale() {
-                // The connection was lost while it waited: the task is elsewhere by now.
-                return;
-            }
-            if facts.expires_at.is_some_and(|at| at <= self.surroundings.clock.now()) {
-                drop(permit);
-                kind.metrics.never_ran(TaskEnd::Dead);
-                return self.settle(delivery, &envelope, Verdict::Moved(expired())).await;
-            }
-        }
         if let Some(leases) = self.leases.as_ref().filter(|_| kind.policy.long) {
             if let Some(lease) = leases.take(delivery, &envelope).await {
                 let context = Context::new(envelope, kind.clone(), self.surroundings.clone());
@@ -92,6 +82,41 @@ impl Lane {
         drop(permit);
         self.conclude(delivery, &context, ended).await;
     }
+
+    /// Waits until the limits have room for a task. `None` when it does not run here and now, and is settled.
+    async fn admit(
+        &self,
+        gate: &Gate,
+        delivery: Delivery,
+        envelope: &Envelope,
+        kind: &Kind,
+    ) -> Option<(Delivery, Permit)> {
+        let (facts, clock) = (&envelope.facts, &self.surroundings.clock);
+        let since = facts.limited_since.unwrap_or_else(|| clock.now());
+        let permit = match gate.admit(facts.key.as_deref(), facts.limited_since).await {
+            Admission::Now(permit) => permit,
+            Admission::Later(wait) => {
+                let later = Move::Limited { at: clock.now() + wait, since };
+                self.settle(delivery, envelope, Verdict::Moved(later)).await;
+                return None;
+            }
+            Admission::Closed => {
+                delivery.give_back();
+                return None;
+            }
+        };
+        if delivery.is_stale() {
+            // The connection was lost while it waited: the task is elsewhere by now.
+            return None;
+        }
+        if facts.expires_at.is_some_and(|at| at <= clock.now()) {
+            drop(permit);
+            kind.metrics.never_ran(TaskEnd::Dead);
+            self.settle(delivery, envelope, Verdict::Moved(expired())).await;
+            return None;
+        }
+        Some((delivery, permit))
+    }
 }
 
 fn expired() -> Move {
@@ -101,6 +126,7 @@ fn expired() -> Move {
 /// Runs the handler within its layers. What panics, in either, has failed like any other.
 async fn attempt(context: &Context, slot: &Slot) -> Ended {
     let _running = slot.occupy(context);
+    context.report(|| Happening::Started { waited_ms: context.waited().map(|waited| waited.as_millis() as u64) });
     let running = AssertUnwindSafe(async { Next::outermost(context.kind()).run(context).await }).catch_unwind();
     tokio::select! {
         biased;

@@ -20,8 +20,8 @@ pub(crate) enum Fate {
     Discarded,
     /// It goes away, and whoever waits is told.
     Cancelled,
-    /// It failed and runs again: after this time, or as the policy says.
-    Retried(Option<Duration>),
+    /// It failed and runs again after this time.
+    Retried(Duration),
     /// It will not run again by itself.
     Dead(DeadReason),
     /// Back to its queue, at no cost to its attempts.
@@ -41,20 +41,24 @@ impl Fate {
     }
 
     fn of_failure(context: &Context, error: &Error) -> Self {
-        let last = context.attempt() >= context.max_attempts();
-        match error.kind {
-            ErrorKind::Cancelled => Self::Cancelled,
+        let asked = match error.kind {
+            ErrorKind::Cancelled => return Self::Cancelled,
             // A command that was stopped does not know why.
             ErrorKind::Stopped => match context.why_cancelled() {
-                Some(Cancelled::Requested(_)) => Self::Cancelled,
-                _ => Self::GivenBack,
+                Some(Cancelled::Requested(_)) => return Self::Cancelled,
+                _ => return Self::GivenBack,
             },
-            ErrorKind::Reject => Self::Dead(DeadReason::Rejected),
-            ErrorKind::Undecodable => Self::Dead(DeadReason::Undecodable),
-            ErrorKind::TimedOut if last => Self::Dead(DeadReason::Timeout),
-            _ if last => Self::Dead(DeadReason::Exhausted),
-            ErrorKind::RetryAfter(delay) => Self::Retried(Some(delay)),
-            ErrorKind::Retry | ErrorKind::TimedOut | ErrorKind::Panicked => Self::Retried(None),
+            ErrorKind::Reject => return Self::Dead(DeadReason::Rejected),
+            ErrorKind::Undecodable => return Self::Dead(DeadReason::Undecodable),
+            ErrorKind::RetryAfter(delay) => Some(delay),
+            ErrorKind::Retry | ErrorKind::TimedOut | ErrorKind::Panicked => None,
+        };
+        let (facts, now) = (context.facts(), context.clock().now());
+        let failed = facts.failed(error.label(), &error.message, asked, now);
+        match facts.retry_policy(&context.kind().policy.retry).next(&failed) {
+            Some(delay) => Self::Retried(delay),
+            None if error.kind == ErrorKind::TimedOut => Self::Dead(DeadReason::Timeout),
+            None => Self::Dead(DeadReason::Exhausted),
         }
     }
 

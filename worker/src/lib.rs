@@ -11,15 +11,18 @@
 //! | [`run`] | [`RunningWorker`](run::RunningWorker): stop it, wait for it, ask how it is |
 //! | [`steering`] | steer it: what runs, call off, pause, more or fewer at once |
 //! | [`limits`] | [`Limits`](limits::Limits): how many tasks run at once and begin in a time, here and everywhere |
+//! | [`control`] | [`ControlPlane`](control::ControlPlane): hears commands, carries them out, announces the worker |
 //! | [`exec`] | tasks run as commands and HTTP calls |
 
 pub mod builder;
 pub mod context;
+pub mod control;
 pub mod exec;
 mod exec_handler;
 mod execute;
 mod fate;
 pub mod handler;
+mod health;
 mod lane;
 pub mod layer;
 mod lease;
@@ -32,5 +35,6 @@ pub mod run;
 mod settle;
 mod slot;
 mod source;
+mod start;
 mod state;
 pub mod steering;

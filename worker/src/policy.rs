@@ -51,6 +51,13 @@ impl TaskPolicy {
         self
     }
 
+    /// Sets how often it is tried, how long it waits in between and when it is given up.
+    #[must_use]
+    pub fn retry(mut self, retry: RetryPolicy) -> Self {
+        self.retry = retry;
+        self
+    }
+
     /// Sets how long one attempt may run.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {

@@ -1,28 +1,27 @@
 //! A worker at work.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use leveret_common::{
+    control::PauseFlags,
+    event::Events,
     limit::{InvalidTerms, LimitName},
-    link::{Attachment, ChannelPool, ConnectError, ConsumerSettings, Link, LinkState, Publisher, Role, Share},
-    metrics::{Instruments, UNKNOWN_TASK},
-    topology::{InvalidName, Topology, TopologyError, declare},
+    link::{Attachment, ChannelPool, ConnectError, Link, Publisher, Role},
+    topology::{InvalidName, TopologyError, declare},
     wire::TooLong,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+pub use crate::health::Health;
 use crate::{
-    builder::{PoolPlan, QueuePlan, Worker},
-    context::Surroundings,
-    handler::Kind,
-    lane::Lane,
-    lease::Leases,
+    builder::Worker,
+    control::{ControlPlane, Lines, paused_at_start},
     limits::{LimitOptions, Limits, LimitsError},
     pool::Pool,
-    source::Source,
+    start::Start,
     steering::Steering,
 };
 
@@ -31,6 +30,7 @@ use crate::{
 #[derive(Debug)]
 pub struct RunningWorker {
     stopper: Stopper,
+    steering: Steering,
     health: Health,
     limits: Option<Limits>,
     task: Option<JoinHandle<()>>,
@@ -49,53 +49,15 @@ impl Stopper {
         self.graceful.cancel();
     }
 
+    /// Whether it was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.graceful.is_cancelled()
+    }
+
     /// Waits for nothing: what runs goes back to its queue as well, at no cost to its attempts.
     pub fn stop_now(&self) {
         self.graceful.cancel();
         self.now.cancel();
-    }
-}
-
-/// How a worker is. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Health {
-    consume: Link,
-    publish: Link,
-    pools: Arc<Vec<Arc<Pool>>>,
-}
-
-impl Health {
-    /// Whether the broker delivers from every queue that is not paused, and takes what is published.
-    ///
-    /// # Errors
-    /// What is missing, for people.
-    pub fn ready(&self) -> Result<(), String> {
-        for (role, link) in [("consuming", &self.consume), ("publishing", &self.publish)] {
-            match link.state() {
-                LinkState::Up(live) => {
-                    if let Some(reason) = live.blocked.borrow().as_ref() {
-                        return Err(format!("the broker has blocked the {role} connection: {reason}"));
-                    }
-                }
-                LinkState::Down(Some(error)) | LinkState::Closed(error) => return Err(error.to_string()),
-                LinkState::Down(None) => return Err(format!("the {role} connection is not up yet")),
-            }
-        }
-        for source in self.sources().iter().filter(|source| source.paused().is_none()) {
-            let queue = source.queue();
-            match source.attachment() {
-                Attachment::Attached => {}
-                Attachment::Detached(Some(why)) | Attachment::Forbidden(why) => {
-                    return Err(format!("not subscribed to queue {queue:?}: {why}"));
-                }
-                _ => return Err(format!("not subscribed to queue {queue:?}")),
-            }
-        }
-        Ok(())
-    }
-
-    fn sources(&self) -> Vec<Arc<Source>> {
-        self.pools.iter().flat_map(|pool| pool.sources()).collect()
     }
 }
 
@@ -119,33 +81,65 @@ impl RunningWorker {
         if live.capabilities.product == "RabbitMQ" && !live.capabilities.dead_letters_at_least_once() {
             return Err(StartError::TooOld { version: live.capabilities.version.clone() });
         }
-        let pool = ChannelPool::new(consume.clone());
+        let declaring = ChannelPool::new(consume.clone());
         let topology = worker.topology()?;
-        declare(&pool, &topology).await?;
+        declare(&declaring, &topology).await?;
 
+        let flags = PauseFlags::new(ChannelPool::new(publish.clone()));
+        let paused = match &worker.control {
+            Some(_) => paused_at_start(&flags, &worker.queues()).await,
+            None => BTreeMap::new(),
+        };
         let stopper = Stopper { graceful: CancellationToken::new(), now: CancellationToken::new() };
         let publisher = Publisher::new(publish.clone());
+        let names = topology.names();
+        let events = Events::start(publisher.clone(), names, &worker.settings.name, worker.instance);
         let limits = limits(&worker, &consume).await?;
         let start = Start {
             worker: &worker,
             consume: &consume,
-            declaring: &pool,
-            topology: &topology,
+            declaring: &declaring,
+            names,
             publisher: &publisher,
+            events: &events,
+            paused: &paused,
             limits: limits.as_ref(),
         };
         let pools: Arc<Vec<_>> = Arc::new(worker.pools.iter().map(|plan| start.pool(plan)).collect::<Result<_, _>>()?);
-        let health = Health { consume: consume.clone(), publish: publish.clone(), pools: pools.clone() };
+        let steering = Steering::new(pools.clone(), stopper.clone(), events.clone(), limits.clone());
+        let control = match &worker.control {
+            Some(settings) => {
+                let lines = Lines { consume: consume.clone(), publisher: publisher.clone(), flags };
+                let (controlled, clock) = (Arc::new(steering.clone()), worker.clock.clone());
+                let plane =
+                    ControlPlane::start(controlled, worker.who(), lines, names, paused, settings.clone(), clock);
+                Some(plane?)
+            }
+            None => None,
+        };
+        let liveness = control.as_ref().map(ControlPlane::liveness);
+        let health = Health::new(consume.clone(), publish.clone(), pools.clone(), liveness);
         let forbidden = forbidden(&health).await;
         if forbidden.is_some() {
             stopper.stop_now();
         }
-        let task = tokio::spawn(run(pools, limits.clone(), stopper.clone(), worker.grace, publisher, consume, publish));
+        let parts = Parts {
+            pools,
+            stopper: stopper.clone(),
+            grace: worker.grace,
+            events,
+            control,
+            limits: limits.clone(),
+            publisher,
+            consume,
+            publish,
+        };
+        let task = tokio::spawn(parts.run());
         if let Some(error) = forbidden {
             let _ = task.await;
             return Err(error);
         }
-        Ok(Self { stopper, health, limits, task: Some(task) })
+        Ok(Self { stopper, steering, health, limits, task: Some(task) })
     }
 
     /// A handle that stops it from elsewhere.
@@ -155,7 +149,7 @@ impl RunningWorker {
 
     /// A handle that steers it while it runs.
     pub fn steering(&self) -> Steering {
-        Steering::new(self.health.pools.clone())
+        self.steering.clone()
     }
 
     /// A handle that tells how it is.
@@ -249,116 +243,45 @@ async fn limits(worker: &Worker, consume: &Link) -> Result<Option<Limits>, Limit
     Limits::start(consume.clone(), worker.limits.clone(), options).await.map(Some)
 }
 
-/// What the pools of a worker are started from.
-struct Start<'a> {
-    worker: &'a Worker,
-    consume: &'a Link,
-    declaring: &'a ChannelPool,
-    topology: &'a Topology,
-    publisher: &'a Publisher,
-    limits: Option<&'a Limits>,
-}
-
-impl Start<'_> {
-    fn pool(&self, plan: &PoolPlan) -> Result<Arc<Pool>, StartError> {
-        let pool = Pool::new(plan.concurrency);
-        for queue in &plan.queues {
-            let lane = self.lane(queue)?;
-            let settings = self.consumer(queue)?;
-            let share = Share { weight: queue.weight, ..Share::default() };
-            info!(queue = lane.queue(), concurrency = plan.concurrency, prefetch = settings.prefetch, "working");
-            pool.add(share, |inlet| Source::start(lane, self.consume.clone(), settings, inlet, None))?;
-        }
-        pool.run();
-        Ok(pool)
-    }
-
-    fn consumer(&self, queue: &QueuePlan) -> Result<ConsumerSettings, InvalidName> {
-        let own = Topology::new(&self.worker.settings.namespace)?;
-        let own = own.queue(queue.name.clone(), queue.options.settings.clone());
-        Ok(ConsumerSettings {
-            queue: queue.name.to_string(),
-            prefetch: queue.options.effective_prefetch(),
-            tag: self.worker.settings.name.clone(),
-            topology: Some((self.declaring.clone(), Arc::new(own))),
-        })
-    }
-
-    /// What holds the long tasks of a queue, if there are any.
-    fn leases(&self, queue: &QueuePlan) -> Result<Option<Leases>, StartError> {
-        if !self.worker.kinds.values().any(|kind| kind.policy.long) {
-            return Ok(None);
-        }
-        let settings = &self.worker.settings;
-        let own = Topology::new(&settings.namespace)?.lease(queue.name.clone(), &self.worker.instance);
-        let consumer = ConsumerSettings {
-            queue: queue.name.lease(&self.worker.instance),
-            prefetch: 1,
-            tag: settings.name.clone(),
-            topology: Some((self.declaring.clone(), Arc::new(own))),
-        };
-        // Twice within the timeout, for the broker looks for deliveries that are too old once a minute only.
-        let renewal = settings.consumer_timeout / 3;
-        let publisher = self.publisher.clone();
-        Ok(Some(Leases::start(self.consume.clone(), consumer, queue.name.clone(), publisher, renewal)?))
-    }
-
-    fn lane(&self, queue: &QueuePlan) -> Result<Arc<Lane>, StartError> {
-        let worker = self.worker;
-        let instruments = Instruments::global();
-        instruments.queue(queue.name.as_str()).set_concurrency(queue.options.concurrency);
-        let metrics = |task: &str| instruments.task(queue.name.as_str(), task);
-        let kind = |(name, kind): (&String, &Arc<_>)| {
-            let gate = self.limits.and_then(|limits| limits.gate(queue.name.as_str(), name));
-            (name.clone(), Arc::new(Kind::new(Arc::clone(kind), metrics(name), gate)))
-        };
-        Ok(Arc::new(Lane {
-            leases: self.leases(queue)?,
-            queue: queue.name.clone(),
-            tiers: queue.options.settings.tiers.clone(),
-            kinds: worker.kinds.iter().map(kind).collect(),
-            unreadable: metrics(UNKNOWN_TASK),
-            publisher: self.publisher.clone(),
-            names: self.topology.names().clone(),
-            limits: worker.settings.limits(),
-            surroundings: Arc::new(Surroundings {
-                queue: queue.name.to_string(),
-                worker: worker.settings.name.clone(),
-                instance: worker.instance.clone(),
-                clock: worker.clock.clone(),
-                state: worker.state.clone(),
-            }),
-        }))
-    }
-}
-
-async fn run(
+/// What a worker at work is made of, in the order of its end.
+struct Parts {
     pools: Arc<Vec<Arc<Pool>>>,
-    limits: Option<Limits>,
     stopper: Stopper,
     grace: Duration,
+    events: Events,
+    control: Option<ControlPlane>,
+    limits: Option<Limits>,
     publisher: Publisher,
     consume: Link,
     publish: Link,
-) {
-    stopper.graceful.cancelled().await;
-    info!(grace_ms = grace.as_millis() as u64, "stopping: no task is begun any more");
-    if let Some(limits) = &limits {
-        limits.refuse();
+}
+
+impl Parts {
+    async fn run(self) {
+        let Stopper { graceful, now } = self.stopper;
+        graceful.cancelled().await;
+        info!(grace_ms = self.grace.as_millis() as u64, "stopping: no task is begun any more");
+        if let Some(limits) = &self.limits {
+            limits.refuse();
+        }
+        let out_of_grace = now.clone();
+        let over = tokio::spawn(async move {
+            tokio::time::sleep(self.grace).await;
+            out_of_grace.cancel();
+        });
+        join_all(self.pools.iter().map(|pool| pool.stop(now.clone()))).await;
+        over.abort();
+        if let Some(limits) = self.limits {
+            limits.close().await;
+        }
+        self.events.close().await;
+        if let Some(control) = self.control {
+            control.stop().await;
+        }
+        self.publisher.close().await;
+        futures_util::future::join(self.consume.close(), self.publish.close()).await;
+        info!("stopped");
     }
-    let now = stopper.now.clone();
-    let over = tokio::spawn(async move {
-        tokio::time::sleep(grace).await;
-        now.cancel();
-    });
-    join_all(pools.iter().map(|pool| pool.stop(stopper.now.clone()))).await;
-    over.abort();
-    if let Some(limits) = limits {
-        limits.close().await;
-    }
-    publisher.close().await;
-    futures_util::future::join(consume.close(), publish.close()).await;
-    info!("stopped");
 }
 
 /// The worker could not be started.

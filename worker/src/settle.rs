@@ -4,6 +4,7 @@
 use futures_util::future::join_all;
 use leveret_common::{
     clock::UnixMillis,
+    event::Happening,
     link::{Delivery, PublishError},
     message::{InvalidMessage, Message},
     wire::{self, DeadReason, Envelope, Failure, Outgoing, Reply, ReplyStatus, TooLong},
@@ -15,13 +16,14 @@ use crate::{
     context::Context,
     fate::Fate,
     lane::Lane,
+    layer::Claimed,
     outcome::{Ended, Error, Outcome},
 };
 
 /// How a delivery is to be settled.
 pub(crate) enum Verdict {
-    /// It is done with; the result, if there is one, goes to whoever asked.
-    Done(Option<serde_json::Value>),
+    /// It is done with; the result, if there is one, goes to whoever asked, and the mark that it was done is set.
+    Done { result: Option<serde_json::Value>, claimed: Option<Claimed> },
     /// It is done with, and nobody hears of it.
     Discarded,
     /// It was called off, for this reason; whoever asked for a result is told.
@@ -62,8 +64,9 @@ impl Move {
 impl Lane {
     /// Settles an attempt by how it ended. The tasks that are to follow it are published first.
     pub(crate) async fn conclude(&self, delivery: Delivery, context: &Context, ended: Ended) {
-        let mut ended = ended;
-        if !delivery.is_stale() && context.fate(&ended) == Fate::Done {
+        let (mut ended, claimed) = (ended, context.take_claimed());
+        // What a mark says is done must have been done whole, even if the broker gives the task out again.
+        if context.fate(&ended) == Fate::Done && (claimed.is_some() || !delivery.is_stale()) {
             match self.publish_follow_ups(context.take_follow_ups()).await {
                 Ok(()) => {}
                 Err(error @ (PublishError::Refused | PublishError::Unconfirmed { .. } | PublishError::Closed)) => {
@@ -75,13 +78,22 @@ impl Lane {
                 }
             }
         }
-        let verdict = self.verdict(context, ended);
-        self.settle(delivery, context.envelope(), verdict).await;
+        let fate = context.fate(&ended);
+        if let Some(claimed) = claimed.as_ref().filter(|_| fate != Fate::Done) {
+            claimed.settle(fate).await;
+        }
+        self.surroundings.tally.count(fate.end());
+        let verdict = self.verdict(context, fate, ended, claimed);
+        let happened = context.is_tracked().then(|| happening(context, fate, &verdict)).flatten();
+        if self.settle(delivery, context.envelope(), verdict).await
+            && let Some(happened) = happened
+        {
+            context.report(|| happened);
+        }
     }
 
-    fn verdict(&self, context: &Context, ended: Ended) -> Verdict {
+    fn verdict(&self, context: &Context, fate: Fate, ended: Ended, claimed: Option<Claimed>) -> Verdict {
         let (now, attempt) = (self.surroundings.clock.now(), context.attempt());
-        let fate = context.fate(&ended);
         let label = ended.as_ref().err().map_or("rejected", Error::label);
         let text = match &ended {
             Ok(Outcome::Reject(reason) | Outcome::Cancel(reason) | Outcome::Discard(reason)) => reason.clone(),
@@ -89,21 +101,17 @@ impl Lane {
             Err(error) => error.message.clone(),
         };
         match fate {
-            Fate::Done => Verdict::Done(match ended {
-                Ok(Outcome::Result(result)) => Some(result),
-                _ => None,
-            }),
+            Fate::Done => match ended {
+                Ok(Outcome::Result(result)) => Verdict::Done { result: Some(result), claimed },
+                _ => Verdict::Done { result: None, claimed },
+            },
             Fate::Snoozed(delay) => Verdict::Moved(Move::later(attempt, now + delay)),
             Fate::Discarded => {
                 info!(task_id = %context.id(), task = context.task(), reason = text, "discarded");
                 Verdict::Discarded
             }
             Fate::Cancelled => Verdict::Cancelled(text),
-            Fate::Retried(after) => {
-                let backoff = context.facts().backoff.unwrap_or(context.kind().policy.retry.backoff);
-                let delay = after.unwrap_or_else(|| backoff.delay_after(attempt));
-                Verdict::Moved(Move::again(attempt.saturating_add(1), now + delay, label, text))
-            }
+            Fate::Retried(delay) => Verdict::Moved(Move::again(attempt.saturating_add(1), now + delay, label, text)),
             Fate::Dead(reason) => Verdict::Moved(Move::dead(reason, label, text)),
             Fate::GivenBack => Verdict::GivenBack,
         }
@@ -121,42 +129,55 @@ impl Lane {
         join_all(messages.into_iter().map(publish)).await.into_iter().collect()
     }
 
-    /// Does what the verdict asks for, in the order that loses nothing.
-    pub(crate) async fn settle(&self, delivery: Delivery, envelope: &Envelope, verdict: Verdict) {
-        if delivery.is_stale() {
+    /// Does what the verdict asks for, in the order that loses nothing. False when that could not be, and the task goes
+    /// back to its queue instead.
+    pub(crate) async fn settle(&self, delivery: Delivery, envelope: &Envelope, verdict: Verdict) -> bool {
+        if delivery.is_stale() && !matches!(verdict, Verdict::Done { claimed: Some(_), .. }) {
             // The broker has given the task out again, and the attempt that follows has the last word. To act on
             // this one as well would make two tasks, or two replies, of one.
             let facts = &envelope.facts;
             info!(task_id = %facts.id, task = facts.task, "its connection was lost while it ran, the task runs again");
-            return delivery.ack();
+            delivery.ack();
+            return false;
         }
-        match verdict {
-            Verdict::Done(result) => {
+        let stored = match verdict {
+            Verdict::Done { result, claimed } => {
                 let answered = self.reply(envelope, ReplyStatus::Done, result.unwrap_or_default()).await;
-                if answered { delivery.ack() } else { delivery.requeue() }
+                if let Some(claimed) = claimed.filter(|_| answered) {
+                    claimed.settle(Fate::Done).await;
+                }
+                answered
             }
-            Verdict::Discarded => delivery.ack(),
+            Verdict::Discarded => true,
             Verdict::Cancelled(reason) => {
                 let facts = &envelope.facts;
                 info!(task_id = %facts.id, task = facts.task, reason, "called off");
-                let told =
-                    self.reply(envelope, ReplyStatus::Cancelled, json!({ "reason": "cancelled", "error": reason }));
-                if told.await { delivery.ack() } else { delivery.requeue() }
+                let why = json!({ "reason": "cancelled", "error": reason });
+                self.reply(envelope, ReplyStatus::Cancelled, why).await
             }
-            Verdict::GivenBack => delivery.give_back(),
+            Verdict::GivenBack => {
+                delivery.give_back();
+                return false;
+            }
             Verdict::Moved(Move::Later { attempt, at, failure }) => {
-                self.retry(delivery, envelope, attempt, at, failure).await;
+                return self.retry(delivery, envelope, attempt, at, failure).await;
             }
             Verdict::Moved(Move::Limited { at, since }) => {
                 let tier = self.tier(at);
                 debug!(task_id = %envelope.facts.id, task = envelope.facts.task, %at, tier, "no room under a limit");
                 let message = wire::limited(envelope, self.queue(), &tier, at, since);
-                self.put_off(delivery, envelope, &tier, message).await;
+                return self.put_off(delivery, envelope, &tier, message).await;
             }
             Verdict::Moved(Move::Dead { reason, kind, error }) => {
-                self.bury(delivery, envelope, reason, kind, error).await;
+                return self.bury(delivery, envelope, reason, kind, error).await;
             }
+        };
+        if stored {
+            delivery.ack()
+        } else {
+            delivery.requeue()
         }
+        stored
     }
 
     async fn retry(
@@ -166,7 +187,7 @@ impl Lane {
         attempt: u32,
         at: UnixMillis,
         failure: Option<(&'static str, String)>,
-    ) {
+    ) -> bool {
         let now = self.surroundings.clock.now();
         let tier = self.tier(at);
         let facts = &envelope.facts;
@@ -178,7 +199,7 @@ impl Lane {
         }
         let failure = failure.map(|(kind, error)| self.failure(kind, error, now));
         let message = wire::retry(envelope, self.queue(), &tier, attempt, at, failure.as_ref());
-        self.put_off(delivery, envelope, &tier, message).await;
+        self.put_off(delivery, envelope, &tier, message).await
     }
 
     /// The tier for the next step until then.
@@ -186,9 +207,17 @@ impl Lane {
         self.queue.tier(self.tiers.step(at.since(self.surroundings.clock.now())))
     }
 
-    async fn put_off(&self, delivery: Delivery, envelope: &Envelope, tier: &str, message: Result<Outgoing, TooLong>) {
+    async fn put_off(
+        &self,
+        delivery: Delivery,
+        envelope: &Envelope,
+        tier: &str,
+        message: Result<Outgoing, TooLong>,
+    ) -> bool {
         let facts = &envelope.facts;
-        match self.store(message).await {
+        let stored = self.store(message).await;
+        let is_stored = stored.is_ok();
+        match stored {
             Ok(()) => delivery.ack(),
             Err(error @ PublishError::Invalid(_)) => {
                 warn!(task_id = %facts.id, task = facts.task, tier, "cannot ever move the task to its tier, it is dead: {error}");
@@ -199,6 +228,7 @@ impl Lane {
                 delivery.requeue();
             }
         }
+        is_stored
     }
 
     async fn bury(
@@ -208,7 +238,7 @@ impl Lane {
         reason: DeadReason,
         kind: &'static str,
         error: String,
-    ) {
+    ) -> bool {
         let facts = &envelope.facts;
         let why = reason.as_str();
         error!(task_id = %facts.id, task = facts.task, attempt = facts.attempt, reason = why, kind, "dead: {error}");
@@ -218,7 +248,8 @@ impl Lane {
         // Whoever asked is told first: a reply that is refused after the dead letter is stored would leave one more
         // dead letter at each attempt to send it.
         if !self.reply(envelope, ReplyStatus::Dead, note).await {
-            return delivery.requeue();
+            delivery.requeue();
+            return false;
         }
         match self.store(message).await {
             Ok(()) => delivery.ack(),
@@ -228,6 +259,7 @@ impl Lane {
                 delivery.dead_letter();
             }
         }
+        true
     }
 
     /// Tells whoever asked how the task ended; false when they must still be told.
@@ -264,4 +296,24 @@ impl Lane {
     fn failure(&self, kind: &str, error: String, at: UnixMillis) -> Failure {
         Failure { error, kind: kind.to_owned(), at, worker: self.surroundings.worker.clone() }
     }
+}
+
+/// What whoever follows events is told of an end. Of a task that comes again without having failed they hear nothing.
+fn happening(context: &Context, fate: Fate, verdict: &Verdict) -> Option<Happening> {
+    let ran_ms = context.ran_ms();
+    Some(match verdict {
+        Verdict::Done { .. } => Happening::Done { ran_ms },
+        Verdict::Cancelled(reason) => Happening::Cancelled { ran_ms, reason: Some(reason.clone()) },
+        Verdict::Discarded => Happening::Cancelled { ran_ms, reason: None },
+        Verdict::Moved(Move::Later { at, failure: Some((kind, error)), .. }) if matches!(fate, Fate::Retried(_)) => {
+            Happening::Failed { ran_ms, error_kind: (*kind).to_owned(), error: error.clone(), retry_at: *at }
+        }
+        Verdict::Moved(Move::Dead { reason, kind, error }) => Happening::Dead {
+            ran_ms: Some(ran_ms),
+            reason: *reason,
+            error_kind: (*kind).to_owned(),
+            error: error.clone(),
+        },
+        Verdict::Moved(Move::Later { .. } | Move::Limited { .. }) | Verdict::GivenBack => return None,
+    })
 }

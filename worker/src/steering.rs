@@ -1,10 +1,28 @@
 //! Steering a worker while it runs.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use leveret_common::{
+    control::{LimitChange, Pause, RunningTask},
+    event::Events,
+    link::Attachment,
+    metrics::TaskEnd,
+    registry::WorkerState,
+    topology::QueueName,
+};
 
 use crate::{
     context::{Cancelled, Context},
+    control::{Controlled, QueueReport, Which},
+    limits::Limits,
     pool::Pool,
+    run::Stopper,
     source::Source,
 };
 
@@ -13,11 +31,18 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Steering {
     pools: Arc<Vec<Arc<Pool>>>,
+    stopper: Stopper,
+    events: Events,
+    limits: Option<Limits>,
+    draining: Arc<AtomicBool>,
 }
 
+/// Why a worker that drains takes no more.
+const DRAINING: &str = "the worker is draining";
+
 impl Steering {
-    pub(crate) fn new(pools: Arc<Vec<Arc<Pool>>>) -> Self {
-        Self { pools }
+    pub(crate) fn new(pools: Arc<Vec<Arc<Pool>>>, stopper: Stopper, events: Events, limits: Option<Limits>) -> Self {
+        Self { pools, stopper, events, limits, draining: Arc::default() }
     }
 
     /// The tasks that run now.
@@ -48,8 +73,25 @@ impl Steering {
     /// [`NoSuchQueue`].
     pub fn resume(&self, queue: &str) -> Result<(), NoSuchQueue> {
         self.each_of(queue, |_, source| {
-            source.resume();
+            if !self.is_draining() {
+                source.resume();
+            }
         })
+    }
+
+    /// Takes no more from any queue, finishes what runs, and stays up. It cannot be undone.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.sources().iter().for_each(|source| source.pause(DRAINING.to_owned()));
+    }
+
+    /// Whether it was told to drain.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    fn sources(&self) -> Vec<Arc<Source>> {
+        self.pools.iter().flat_map(|pool| pool.sources()).collect()
     }
 
     /// Why a queue is paused, if it is.
@@ -80,6 +122,101 @@ impl Steering {
             }
         }
         if found { Ok(()) } else { Err(NoSuchQueue { queue: queue.to_owned() }) }
+    }
+}
+
+impl Controlled for Steering {
+    fn state(&self) -> WorkerState {
+        if self.stopper.is_stopping() {
+            WorkerState::Stopping
+        } else if self.is_draining() {
+            WorkerState::Draining
+        } else {
+            WorkerState::Running
+        }
+    }
+
+    fn queues(&self) -> Vec<QueueReport> {
+        let mut reports: BTreeMap<QueueName, QueueReport> = BTreeMap::new();
+        for pool in self.pools.iter() {
+            let running = pool.running();
+            for source in pool.sources() {
+                let queue = &source.lane.queue;
+                let busy = running.iter().filter(|task| task.queue() == queue.as_str()).count();
+                let ended: u64 = TaskEnd::ALL.iter().map(|end| source.lane.surroundings.tally.of(*end)).sum();
+                let attached = source.attachment() == Attachment::Attached;
+                let report = reports.entry(queue.clone()).or_insert_with(|| QueueReport {
+                    queue: queue.clone(),
+                    concurrency: u32::try_from(pool.concurrency()).unwrap_or(u32::MAX),
+                    busy: u32::try_from(busy).unwrap_or(u32::MAX),
+                    prefetch: 0,
+                    attached: true,
+                    taken: ended.saturating_add(busy as u64),
+                });
+                report.prefetch = report.prefetch.saturating_add(u32::from(source.prefetch()));
+                report.attached &= attached;
+            }
+        }
+        reports.into_values().collect()
+    }
+
+    fn finished(&self) -> BTreeMap<String, u64> {
+        let lanes: Vec<_> = self.sources().iter().map(|source| source.lane.clone()).collect();
+        let sum = |end: TaskEnd| lanes.iter().map(|lane| lane.surroundings.tally.of(end)).sum();
+        TaskEnd::ALL.iter().map(|end| (end.as_str().to_owned(), sum(*end))).collect()
+    }
+
+    fn events_dropped(&self) -> u64 {
+        self.events.dropped()
+    }
+
+    fn running(&self) -> Vec<RunningTask> {
+        let tasks = self.running().into_iter();
+        let task = |task: Context| {
+            Some(RunningTask {
+                id: task.id().clone(),
+                task: task.task().to_owned(),
+                queue: QueueName::new(task.queue()).ok()?,
+                attempt: task.attempt(),
+                since: task.started_at(),
+                progress: task.last_progress(),
+            })
+        };
+        tasks.filter_map(task).collect()
+    }
+
+    fn cancel(&self, which: &Which, reason: Option<&str>) -> usize {
+        self.cancel(|task| which.is_meant(task.id(), task.task()), reason.unwrap_or("called off"))
+    }
+
+    async fn pause(&self, queue: &QueueName, pause: &Pause) -> Result<(), String> {
+        self.pause(queue.as_str(), &pause.to_string()).map_err(|error| error.to_string())
+    }
+
+    async fn resume(&self, queue: &QueueName) -> Result<(), String> {
+        if self.is_draining() {
+            return Err("the worker is draining: start another, or this one anew".to_owned());
+        }
+        self.resume(queue.as_str()).map_err(|error| error.to_string())
+    }
+
+    async fn set_concurrency(&self, queue: &QueueName, tasks: u16) -> Result<(), String> {
+        self.set_concurrency(queue.as_str(), usize::from(tasks)).map_err(|error| error.to_string())
+    }
+
+    async fn set_limit(&self, change: &LimitChange) -> Result<(), String> {
+        match &self.limits {
+            Some(limits) => limits.change(change).await,
+            None => Err(format!("this worker has no limit {:?}", change.name)),
+        }
+    }
+
+    fn drain(&self) {
+        self.drain();
+    }
+
+    fn stop(&self) {
+        self.stopper.stop();
     }
 }
 

@@ -119,6 +119,8 @@ fn effective_task(task: &ExecSettings, worker: &WorkerSettings) -> Value {
         "queue": task.queue,
         "timeout": duration::format(task.timeout.unwrap_or(worker.timeout)),
         "retries": task.retries.unwrap_or(worker.retries),
+        "backoff": task.backoff.unwrap_or(worker.backoff),
+        "give_up_after": task.give_up_after.or(worker.give_up_after).map(duration::format),
         "output_limit": task.output_limit,
     });
     if let Some(command) = &task.command {

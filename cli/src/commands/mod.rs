@@ -10,6 +10,7 @@ pub(crate) mod publish;
 pub(crate) mod queues;
 pub(crate) mod topology;
 pub(crate) mod worker;
+pub(crate) mod workers;
 
 use crate::{
     arguments::Command,
@@ -21,6 +22,7 @@ use crate::{
 pub(crate) async fn run(session: Session, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Worker(command) => command.run(session).await,
+        Command::Workers(command) => command.run(session).await,
         Command::Producer(command) => command.run(session).await,
         Command::Publish(command) => command.run(session).await,
         Command::Queues(command) => command.run(session).await,

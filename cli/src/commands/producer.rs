@@ -15,6 +15,7 @@ use crate::{
     service::{Service, ServiceArguments, link_ready},
     session::Session,
     settings::{DEFAULT_FILE, InvalidConfig, Settings},
+    systemd,
 };
 
 /// Publish the tasks of the schedules in leveret.toml, each at its time
@@ -57,6 +58,7 @@ impl Producer {
                 None
             }
         };
+        systemd::stopping();
         let stopping = async {
             let stats = running.stop().await;
             // The producer has waited for its confirms. Without a broker there is nobody to say goodbye to.

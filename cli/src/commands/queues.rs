@@ -9,7 +9,12 @@ use clap::Args;
 use lapin::{ErrorKind, options::QueueDeclareOptions, types::FieldTable};
 use leveret::{
     Topology,
-    common::{duration, link::ChannelPool, wire::short},
+    common::{
+        control::{Pause, PauseFlags},
+        duration,
+        link::ChannelPool,
+        wire::short,
+    },
 };
 use serde::Serialize;
 
@@ -21,7 +26,8 @@ use crate::{
 
 /// Show how many messages wait in each queue
 ///
-/// Counts what is ready, not what workers are running. `delayed` is the sum of the queue's retry tiers.
+/// Counts what is ready, not what workers are running. `delayed` is the sum of the queue's retry tiers. Says which queues
+/// are paused everywhere, and why.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: leveret queues --watch 2s")]
 pub(crate) struct Queues {
@@ -38,6 +44,9 @@ struct Row {
     consumers: Option<u32>,
     delayed: Option<u32>,
     dead: Option<u32>,
+    /// Why it is paused everywhere, while it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paused: Option<Pause>,
 }
 
 #[derive(Debug, Serialize)]
@@ -81,6 +90,7 @@ impl Queues {
 
 async fn count(pool: &ChannelPool, topology: &Topology) -> Result<Counts, Failure> {
     let mut queues = Vec::new();
+    let flags = PauseFlags::new(pool.clone());
     for (name, settings) in topology.work_queues() {
         let work = ask(pool, name.as_str()).await?;
         let mut delayed = None;
@@ -95,6 +105,8 @@ async fn count(pool: &ChannelPool, topology: &Topology) -> Result<Counts, Failur
             consumers: work.map(|(_, consumers)| consumers),
             delayed,
             dead,
+            // One who may count but not ask sees the counts.
+            paused: flags.look(name, None).await.unwrap_or_default(),
         });
     }
     let lost = ask(pool, topology.names().lost()).await?.map(|(ready, _)| ready);
@@ -135,6 +147,13 @@ impl Report for Counts {
             ]);
         }
         write_table(out, &rows)?;
+        let mut paused = self.queues.iter().filter_map(|row| Some((&row.queue, row.paused.as_ref()?))).peekable();
+        if paused.peek().is_some() {
+            writeln!(out)?;
+        }
+        for (queue, pause) in paused {
+            writeln!(out, "{queue} is {pause}")?;
+        }
         match self.lost {
             None | Some(0) => Ok(()),
             Some(lost) => writeln!(out, "\n{lost} lost: published with a routing key that no queue takes"),

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, pin::pin};
 
 use clap::Args;
-use leveret::{QueueName, QueueOptions};
+use leveret::{
+    QueueName, QueueOptions,
+    worker::control::{ControlSettings, LogControl},
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -11,6 +14,7 @@ use crate::{
     service::{Service, ServiceArguments},
     session::Session,
     settings::{DEFAULT_FILE, Settings},
+    systemd,
 };
 
 /// Run the tasks of leveret.toml: each as a command or an HTTP call
@@ -39,6 +43,10 @@ impl Worker {
         let worker = build(&settings, queues)?;
         let name = worker_name(&settings).to_owned();
         let mut service = Service::start(&settings, &name, "worker").await?;
+        let log = service.log();
+        let control = ControlSettings::default()
+            .log(LogControl::new(move |filter| log.set(filter).map_err(|error| crate::failure::chain(&error))));
+        let worker = worker.control(control);
         // It waits for a broker that does not answer yet, and each attempt is logged.
         let started = tokio::select! {
             started = worker.start() => started,
@@ -56,7 +64,9 @@ impl Worker {
             }
         };
         let health = running.health();
+        let live = health.clone();
         service.health.check("broker", move || health.ready());
+        service.health.live_check("consumers", move || live.live());
         let stopper = running.stopper();
         let mut ended = pin!(running.wait());
         let mut asked = false;
@@ -64,6 +74,7 @@ impl Worker {
             tokio::select! {
                 () = &mut ended => break,
                 signal = service.signals.next() => {
+                    systemd::stopping();
                     if asked {
                         warn!(signal, "stopping now");
                         stopper.stop_now();

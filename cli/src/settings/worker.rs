@@ -28,6 +28,9 @@ pub(crate) struct WorkerSettings {
     pub(crate) retries: u32,
     /// The delays between attempts. Default `2s..1h`.
     pub(crate) backoff: Backoff,
+    /// How long after its first failure a task may still be tried. Default: as long as there are attempts.
+    #[serde(with = "duration::option")]
+    pub(crate) give_up_after: Option<Duration>,
     /// How long one attempt may run. Default 10 min.
     #[serde(with = "duration")]
     pub(crate) timeout: Duration,
@@ -35,7 +38,7 @@ pub(crate) struct WorkerSettings {
 
 impl Default for WorkerSettings {
     fn default() -> Self {
-        let RetryPolicy { max_attempts, backoff } = RetryPolicy::default();
+        let RetryPolicy { max_attempts, backoff, give_up_after, .. } = RetryPolicy::default();
         Self {
             name: None,
             concurrency: DEFAULT_CONCURRENCY,
@@ -44,6 +47,7 @@ impl Default for WorkerSettings {
             grace: DEFAULT_GRACE,
             retries: max_attempts.saturating_sub(1),
             backoff,
+            give_up_after,
             timeout: TaskPolicy::default().timeout,
         }
     }
@@ -79,6 +83,8 @@ impl WorkerSettings {
 
     /// What holds for tasks that say nothing themselves.
     pub(crate) fn policy(&self) -> TaskPolicy {
-        TaskPolicy::default().retries(self.retries).backoff(self.backoff).timeout(self.timeout)
+        let mut retry = RetryPolicy::default().retries(self.retries).backoff(self.backoff);
+        retry.give_up_after = self.give_up_after;
+        TaskPolicy::default().retry(retry).timeout(self.timeout)
     }
 }

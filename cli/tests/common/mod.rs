@@ -17,8 +17,8 @@ use nix::{
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::{
-    io::AsyncWriteExt,
-    process::{Child, Command},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
     time::timeout,
 };
 
@@ -85,9 +85,22 @@ impl Site {
 
     /// Starts `leveret` with these arguments, to run beside the test. Its log goes to the file `log`.
     pub(crate) fn start(&self, arguments: &[&str]) -> Running {
+        self.start_with(arguments, &[])
+    }
+
+    /// The same, with these variables in its environment.
+    pub(crate) fn start_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Running {
         let log = fs::File::create(self.path("log")).unwrap();
-        let child = self.command(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        Running { child }
+        let mut command = self.command(arguments);
+        command.envs(environment.iter().copied()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Running { child: command.spawn().unwrap() }
+    }
+
+    /// Starts `leveret` with these arguments, to read its lines of JSON as they come.
+    pub(crate) fn watch(&self, arguments: &[&str]) -> Watching {
+        let mut child = self.command(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Watching { lines, _child: child }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -115,6 +128,27 @@ impl Ended {
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {}", self.stdout))
+    }
+}
+
+/// A `leveret` whose lines of JSON are read as they come. Dropping it kills it.
+pub(crate) struct Watching {
+    lines: Lines<BufReader<ChildStdout>>,
+    _child: Child,
+}
+
+impl Watching {
+    /// Reads until a line holds.
+    pub(crate) async fn until(&mut self, holds: impl Fn(&Value) -> bool) {
+        let reading = async {
+            while let Some(line) = self.lines.next_line().await.unwrap() {
+                if holds(&serde_json::from_str(&line).unwrap()) {
+                    return;
+                }
+            }
+            panic!("it has ended");
+        };
+        timeout(PATIENCE, reading).await.expect("no such line in time");
     }
 }
 

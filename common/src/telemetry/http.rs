@@ -3,8 +3,8 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /metrics` | all series as Prometheus text |
-//! | `GET /live` | 200 `ok` as long as the process serves at all |
-//! | `GET /ready` | 200 `ok`, or 503 with `{"failing":{"broker":"why"}}` naming every check that fails |
+//! | `GET /live` | 200 `ok`, or 503 with `{"failing":{"consumers":"why"}}`: starting the process anew would help |
+//! | `GET /ready` | 200 `ok`, or 503 with `{"failing":{"broker":"why"}}` naming every check that fails: it should not be counted on now |
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,9 +27,14 @@ const DRAIN: Duration = Duration::from_secs(1);
 
 type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
-/// The checks behind `/ready`. Clones share them. With none the process is ready.
+type Checks = BTreeMap<String, Check>;
+
+/// The checks behind `/ready` and `/live`. Clones share them. With none the process is ready, and alive.
 #[derive(Clone, Default)]
-pub struct Health(Arc<RwLock<BTreeMap<String, Check>>>);
+pub struct Health {
+    ready: Arc<RwLock<Checks>>,
+    live: Arc<RwLock<Checks>>,
+}
 
 impl Health {
     /// Without any check.
@@ -40,19 +45,35 @@ impl Health {
     /// Adds a check, replacing one of the same name. It is called at every request for `/ready` and must not
     /// block: let it look at a flag. Its error says in a few words what is wrong.
     pub fn check(&self, name: impl Into<String>, check: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
-        self.0.write().insert(name.into(), Arc::new(check));
+        self.ready.write().insert(name.into(), Arc::new(check));
     }
 
-    /// The checks that fail now, and why.
-    pub fn failing(&self) -> BTreeMap<String, String> {
-        let checks = self.0.read().clone();
-        checks.into_iter().filter_map(|(name, check)| Some((name, check().err()?))).collect()
+    /// Adds a check to `/live`, under the same terms. It is to fail only where starting the process anew would help: a
+    /// broker that is away is no such reason.
+    pub fn live_check(&self, name: impl Into<String>, check: impl Fn() -> Result<(), String> + Send + Sync + 'static) {
+        self.live.write().insert(name.into(), Arc::new(check));
     }
+
+    /// The checks of `/ready` that fail now, and why.
+    pub fn failing(&self) -> BTreeMap<String, String> {
+        failing(&self.ready)
+    }
+
+    /// The checks of `/live` that fail now, and why.
+    pub fn failing_live(&self) -> BTreeMap<String, String> {
+        failing(&self.live)
+    }
+}
+
+fn failing(checks: &RwLock<Checks>) -> BTreeMap<String, String> {
+    let checks = checks.read().clone();
+    checks.into_iter().filter_map(|(name, check)| Some((name, check().err()?))).collect()
 }
 
 impl fmt::Debug for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.read().keys()).finish()
+        let names = |checks: &RwLock<Checks>| checks.read().keys().cloned().collect::<Vec<_>>();
+        f.debug_struct("Health").field("ready", &names(&self.ready)).field("live", &names(&self.live)).finish()
     }
 }
 
@@ -77,8 +98,11 @@ pub async fn serve(
 ) -> Result<(), TelemetryError> {
     let routes = Router::new()
         .route("/metrics", get(metrics).with_state(registry))
-        .route("/live", get(async || "ok"))
-        .route("/ready", get(ready).with_state(health));
+        .route(
+            "/live",
+            get(async |State(health): State<Health>| answer(health.failing_live())).with_state(health.clone()),
+        )
+        .route("/ready", get(async |State(health): State<Health>| answer(health.failing())).with_state(health));
     let server = axum::serve(listener, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let overdue = async {
         shutdown.cancelled().await;
@@ -97,8 +121,7 @@ async fn metrics(State(registry): State<prometheus::Registry>) -> Response {
     }
 }
 
-async fn ready(State(health): State<Health>) -> Response {
-    let failing = health.failing();
+fn answer(failing: BTreeMap<String, String>) -> Response {
     if failing.is_empty() {
         return "ok".into_response();
     }

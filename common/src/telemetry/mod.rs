@@ -12,15 +12,18 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::Duration;
 
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use tracing::Dispatch;
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::filter::{EnvFilter, LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 pub use self::error::TelemetryError;
@@ -35,6 +38,29 @@ pub struct Telemetry {
     registry: prometheus::Registry,
     meters: SdkMeterProvider,
     tracers: Option<SdkTracerProvider>,
+    log: LogFilter,
+}
+
+/// Changes what is logged while the process runs. Cheap to clone.
+#[derive(Clone)]
+pub struct LogFilter(Arc<SetFilter>);
+
+type SetFilter = dyn Fn(&str) -> Result<(), TelemetryError> + Send + Sync;
+
+impl LogFilter {
+    /// Logs by this filter from now on: a level, or a list, as [`TelemetrySettings::log`].
+    ///
+    /// # Errors
+    /// [`TelemetryError::Filter`] when it cannot be read. What was logged before is logged then.
+    pub fn set(&self, filter: &str) -> Result<(), TelemetryError> {
+        (self.0)(filter)
+    }
+}
+
+impl fmt::Debug for LogFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogFilter")
+    }
 }
 
 /// Sets up logs, spans and metrics for this process: once, from `main`, before any
@@ -56,6 +82,11 @@ impl Telemetry {
     /// The registry behind `/metrics`, for [`http::serve`].
     pub fn registry(&self) -> prometheus::Registry {
         self.registry.clone()
+    }
+
+    /// Changes what is logged, for whoever may.
+    pub fn log(&self) -> LogFilter {
+        self.log.clone()
     }
 
     /// Sends what is still waiting to be exported; gives up after a few seconds when the collector does not
@@ -105,8 +136,8 @@ where
     let registry = prometheus::Registry::new();
     let meters = export::meters(settings, &resource, &registry)?;
     let tracers = export::tracers(settings, &resource)?;
-    let dispatch = subscriber(settings, tracers.as_ref().map(export::tracer), writer, colour)?;
-    Ok((Telemetry { registry, meters, tracers }, dispatch))
+    let (log, dispatch) = subscriber(settings, tracers.as_ref().map(export::tracer), writer, colour)?;
+    Ok((Telemetry { registry, meters, tracers, log }, dispatch))
 }
 
 fn subscriber<W>(
@@ -114,7 +145,7 @@ fn subscriber<W>(
     tracer: Option<SdkTracer>,
     writer: W,
     colour: bool,
-) -> Result<Dispatch, TelemetryError>
+) -> Result<(LogFilter, Dispatch), TelemetryError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -127,7 +158,8 @@ where
     }
     let registry = tracing_subscriber::registry();
     let Some(tracer) = tracer else {
-        return Ok(registry.with(lines).with(filter).into());
+        let (filter, handle) = reload::Layer::new(filter);
+        return Ok((changing(settings, handle), registry.with(lines).with(filter).into()));
     };
     let spans = tracing_opentelemetry::layer()
         .with_tracer(tracer)
@@ -141,5 +173,16 @@ where
                 .with_default(LevelFilter::INFO)
                 .with_targets(settings::QUIET.map(|target| (target, LevelFilter::OFF))),
         );
-    Ok(registry.with(lines.with_filter(filter)).with(spans).into())
+    let (filter, handle) = reload::Layer::new(filter);
+    Ok((changing(settings, handle), registry.with(lines.with_filter(filter)).with(spans).into()))
+}
+
+fn changing<S: 'static>(settings: &TelemetrySettings, handle: reload::Handle<EnvFilter, S>) -> LogFilter {
+    let settings = settings.clone();
+    LogFilter(Arc::new(move |filter| {
+        let filter = TelemetrySettings { log: filter.to_owned(), ..settings.clone() }.filter()?;
+        // Its only error is that the subscriber is gone, and with it the log.
+        let _ = handle.reload(filter);
+        Ok(())
+    }))
 }

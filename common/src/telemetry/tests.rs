@@ -321,6 +321,25 @@ async fn metrics_shows_every_series_that_is_documented() {
     server.await.unwrap().unwrap();
 }
 
+#[test]
+fn the_filter_is_changed_while_it_logs() {
+    let log = Log::default();
+    let (telemetry, dispatch) = log.pipeline(&settings("info", LogFormat::Human));
+    let filter = telemetry.log();
+    with_default(&dispatch, || {
+        tracing::debug!("before");
+        filter.set("leveret_common=debug").unwrap();
+        tracing::debug!("after");
+        assert!(filter.set("loud,=").unwrap_err().to_string().contains("write a level"));
+        tracing::debug!("still");
+        filter.set("warn").unwrap();
+        tracing::info!("quiet");
+    });
+    let text = log.text();
+    assert!(text.contains("after") && text.contains("still"), "{text}");
+    assert!(!text.contains("before") && !text.contains("quiet"), "{text}");
+}
+
 #[tokio::test]
 async fn ready_names_what_fails_until_nothing_does() {
     let health = Health::new();
@@ -331,9 +350,17 @@ async fn ready_names_what_fails_until_nothing_does() {
     let listener = bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
+    let alive = health.clone();
     let server = tokio::spawn(serve(listener, health, prometheus::Registry::new(), stop.clone()));
 
     assert!(get(address, "/live").await.starts_with("HTTP/1.1 200"));
+    let consumers = Arc::new(Mutex::new(Ok(())));
+    let watched = consumers.clone();
+    alive.live_check("consumers", move || watched.lock().clone());
+    assert!(get(address, "/live").await.starts_with("HTTP/1.1 200"));
+    *consumers.lock() = Err("not subscribed to queue \"mail\" for 300 s".to_owned());
+    let dead = get(address, "/live").await;
+    assert!(dead.starts_with("HTTP/1.1 503") && dead.contains(r#"{"failing":{"consumers":"not subscribed"#), "{dead}");
     let unready = get(address, "/ready").await;
     assert!(unready.starts_with("HTTP/1.1 503"));
     assert!(unready.ends_with(r#"{"failing":{"broker":"not connected"}}"#));

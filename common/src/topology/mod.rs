@@ -14,7 +14,7 @@ pub use definitions::definitions;
 pub(crate) use names::check as check_name;
 pub use names::{InvalidName, Names, QueueName};
 
-use crate::{duration, retry::Tiers};
+use crate::{duration, event::Tracking, retry::Tiers};
 
 /// What the broker is to hold for a namespace and its queues.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,11 +45,14 @@ pub struct QueueSettings {
     pub max_length: u32,
     /// The delays that have a queue of their own. Default 1s, 5s, 30s, 2m, 10m, 1h.
     pub tiers: Tiers,
+    /// Which of its tasks are reported on as events: `off`, `full`, or `sampled:0.01`. Not kept by the broker: each worker
+    /// has its own. Default off.
+    pub events: Tracking,
 }
 
 impl Default for QueueSettings {
     fn default() -> Self {
-        Self { delivery_limit: 100, max_length: 1_000_000, tiers: Tiers::default() }
+        Self { delivery_limit: 100, max_length: 1_000_000, tiers: Tiers::default(), events: Tracking::Off }
     }
 }
 
@@ -157,6 +160,8 @@ impl Topology {
             exchange(names.retry_return(), "direct", true),
             exchange(names.dead(), "direct", true),
             exchange(names.lost(), "fanout", false),
+            exchange(names.control(), "topic", false),
+            exchange(names.events(), "topic", false),
         ]
     }
 
@@ -230,6 +235,17 @@ impl Topology {
     }
 }
 
+/// The queue that stands for "this queue is paused at every worker" for as long as it is there, and holds a message that
+/// says why. It is no part of a [`Topology`], whose queues are all to be there: see [`crate::control::PauseFlags`].
+///
+/// It takes one message. What workers send to ask whether it is there is refused, so that they may ask for ever.
+pub(crate) fn pause_flag(queue: &QueueName) -> Queue {
+    let mut arguments = terminal_arguments();
+    arguments.insert("x-max-length", Argument::Number(1));
+    arguments.insert("x-overflow", text("reject-publish"));
+    Queue { name: queue.paused(), arguments }
+}
+
 /// Quorum, dead-lettering at least once: without `reject-publish` the broker falls back to at most once.
 fn dead_lettering(exchange: &str, queue: &QueueName) -> BTreeMap<&'static str, Argument> {
     BTreeMap::from([
@@ -278,6 +294,11 @@ impl QueueName {
     pub fn dead(&self) -> String {
         format!("{self}.dead")
     }
+
+    /// The name of the queue that is there while this one is paused at every worker.
+    pub fn paused(&self) -> String {
+        format!("{self}.paused")
+    }
 }
 
 #[cfg(test)]
@@ -302,7 +323,8 @@ mod tests {
     fn only_our_own_way_in_returns_what_it_cannot_route() {
         for exchange in mail().exchanges() {
             let catches = exchange.arguments.contains_key("alternate-exchange");
-            assert_eq!(catches, !["leveret.publish", "leveret.lost"].contains(&exchange.name.as_str()), "{exchange:?}");
+            let lets_go = ["publish", "lost", "control", "events"].map(|name| format!("leveret.{name}"));
+            assert_eq!(catches, !lets_go.contains(&exchange.name), "{exchange:?}");
         }
     }
 

@@ -62,6 +62,10 @@ pub struct Names {
     dead: String,
     lost: String,
     limits: String,
+    control: String,
+    events: String,
+    worker: String,
+    registry: String,
 }
 
 impl Names {
@@ -79,6 +83,10 @@ impl Names {
             dead: name("dead"),
             lost: name("lost"),
             limits: name("limits"),
+            control: name("control"),
+            events: name("events"),
+            worker: name("worker"),
+            registry: name("registry"),
         })
     }
 
@@ -115,6 +123,26 @@ impl Names {
     /// Where a worker gets the answers; `id` tells it from all others.
     pub fn limits_of(&self, id: &str) -> String {
         format!("{}.{id}", self.limits)
+    }
+
+    /// Takes commands to workers. Whoever may write to it may steer them.
+    pub fn control(&self) -> &str {
+        &self.control
+    }
+
+    /// Takes what workers say about themselves and their tasks to whoever has bound a queue.
+    pub fn events(&self) -> &str {
+        &self.events
+    }
+
+    /// The queue that one worker hears commands from, by its instance.
+    pub fn worker(&self, instance: &str) -> String {
+        format!("{}.{instance}", self.worker)
+    }
+
+    /// The queue through which one who follows the workers hears them.
+    pub fn registry(&self, id: &str) -> String {
+        format!("{}.{id}", self.registry)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The body of a message: its encodings, and the limits on its size.
 
-use std::io::Read;
+use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 
@@ -31,6 +31,41 @@ impl Limits {
     /// must still fit, or it takes down the connection of whoever gets it.
     pub const fn headers_in(frame: usize) -> usize {
         frame.saturating_sub(2 << 10)
+    }
+}
+
+/// How a body is compressed on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Encoding {
+    /// Small and fast, at zstd's own default level.
+    Zstd,
+    /// What everyone has.
+    Gzip,
+}
+
+impl Encoding {
+    /// The value of the property `content_encoding`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::Gzip => "gzip",
+        }
+    }
+
+    /// The bytes compressed. It is done in memory, on the thread of the caller.
+    ///
+    /// # Errors
+    /// What the compressor says.
+    pub(crate) fn compress(self, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        match self {
+            Self::Zstd => zstd::encode_all(bytes, zstd::DEFAULT_COMPRESSION_LEVEL),
+            Self::Gzip => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+                encoder.write_all(bytes)?;
+                encoder.finish()
+            }
+        }
     }
 }
 
@@ -90,13 +125,13 @@ pub(super) fn decode(wire: &Bytes, encoding: Option<&str>, limits: &Limits) -> R
     }
 }
 
-fn unzstd(wire: &Bytes) -> std::io::Result<impl Read> {
+fn unzstd(wire: &Bytes) -> io::Result<impl Read> {
     let mut decoder = zstd::stream::read::Decoder::with_buffer(wire.as_ref())?;
     decoder.window_log_max(ZSTD_WINDOW_LOG)?;
     Ok(decoder)
 }
 
-fn corrupt(encoding: &'static str, error: &std::io::Error) -> BodyError {
+fn corrupt(encoding: &'static str, error: &io::Error) -> BodyError {
     BodyError::Corrupt { encoding, reason: error.to_string() }
 }
 
@@ -113,14 +148,10 @@ fn inflate(encoding: &'static str, reader: impl Read, limits: &Limits) -> Result
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     fn gzip(bytes: &[u8]) -> Bytes {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-        encoder.write_all(bytes).unwrap();
-        encoder.finish().unwrap().into()
+        Encoding::Gzip.compress(bytes).unwrap().into()
     }
 
     #[test]
@@ -128,7 +159,7 @@ mod tests {
         let text = b"{\"a\":1}".repeat(100);
         let limits = Limits::default();
         assert_eq!(decode(&gzip(&text), Some("gzip"), &limits).unwrap(), text);
-        let zstd: Bytes = zstd::encode_all(text.as_slice(), 3).unwrap().into();
+        let zstd: Bytes = Encoding::Zstd.compress(&text).unwrap().into();
         assert_eq!(decode(&zstd, Some("ZSTD"), &limits).unwrap(), text);
     }
 

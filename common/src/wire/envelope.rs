@@ -9,8 +9,8 @@ use super::{BodyError, JSON, Limits, body, header};
 use crate::{
     clock::UnixMillis,
     headers::Headers,
-    retry::{Backoff, InvalidBackoff},
-    task::TaskId,
+    retry::{Backoff, Failed, InvalidBackoff, RetryPolicy},
+    task::{TaskId, Unique},
 };
 
 /// A task message as it came from a queue.
@@ -53,6 +53,8 @@ pub struct Facts {
     pub max_attempts: Option<u32>,
     /// Delays between attempts, if the message says.
     pub backoff: Option<Backoff>,
+    /// How long after its first failure it may still be tried, if the message says.
+    pub give_up_after: Option<Duration>,
     /// How long one attempt may run, if the message says.
     pub timeout: Option<Duration>,
     /// Not to run before.
@@ -63,6 +65,8 @@ pub struct Facts {
     pub limited_since: Option<UnixMillis>,
     /// Affinity key.
     pub key: Option<String>,
+    /// What makes it the same as other tasks of its name, and for how long.
+    pub unique: Option<Unique>,
     /// The schedule that made the task and the time of its tick.
     pub schedule: Option<(String, UnixMillis)>,
     /// When the task first failed.
@@ -71,6 +75,22 @@ pub struct Facts {
     pub redelivered: bool,
     /// Whether it was brought back from a dead-letter queue, so that its attempts count anew.
     pub replayed: bool,
+}
+
+impl Facts {
+    /// The policy of a handler, with what the message says itself.
+    pub fn retry_policy(&self, handler: &RetryPolicy) -> RetryPolicy {
+        let mut policy = handler.clone();
+        policy.max_attempts = self.max_attempts.unwrap_or(policy.max_attempts);
+        policy.backoff = self.backoff.unwrap_or(policy.backoff);
+        policy.give_up_after = self.give_up_after.or(policy.give_up_after);
+        policy
+    }
+
+    /// The failure of this attempt, for [`RetryPolicy::next`]. `asked` is the delay that the error itself asks for.
+    pub fn failed<'a>(&self, kind: &'a str, error: &'a str, asked: Option<Duration>, at: UnixMillis) -> Failed<'a> {
+        Failed { attempt: self.attempt, kind, error, asked, first_failed_at: self.first_failed_at, at }
+    }
 }
 
 /// A message that cannot be read as a task; it is to be parked with the reason.
@@ -160,11 +180,13 @@ fn read_facts(
         attempt: 1,
         max_attempts: None,
         backoff: None,
+        give_up_after: None,
         timeout: None,
         not_before: None,
         expires_at: None,
         limited_since: None,
         key: None,
+        unique: None,
         schedule: None,
         first_failed_at: None,
         redelivered,
@@ -199,14 +221,20 @@ fn read_headers(queue: &str, headers: &Headers, facts: &mut Facts) -> Result<(),
     let attempt = count_header(headers, header::ATTEMPT)?.unwrap_or(1);
     facts.attempt = if facts.replayed { 1 } else { attempt };
     facts.max_attempts = count_header(headers, header::MAX_ATTEMPTS)?;
-    facts.timeout = integer_header(headers, header::TIMEOUT_MS, "a number of milliseconds above 0", |ms| ms > 0)?
-        .map(|ms| Duration::from_millis(ms.unsigned_abs()));
+    facts.timeout = length_header(headers, header::TIMEOUT_MS)?;
+    facts.give_up_after = length_header(headers, header::GIVE_UP_AFTER_MS)?;
     facts.backoff = text_header(headers, header::BACKOFF)?.map(|text| text.parse()).transpose()?;
     facts.not_before = time_header(headers, header::NOT_BEFORE)?;
     facts.expires_at = time_header(headers, header::EXPIRES_AT)?;
     facts.limited_since = time_header(headers, header::LIMITED_SINCE)?.filter(|_| !facts.replayed);
     facts.first_failed_at = time_header(headers, header::FIRST_FAILED_AT)?.filter(|_| !facts.replayed);
     facts.key = text_header(headers, header::KEY)?;
+    let window = length_header(headers, header::UNIQUE_MS)?.unwrap_or(Unique::DEFAULT_WINDOW);
+    facts.unique = match text_header(headers, header::UNIQUE)? {
+        Some(key) if (1..=255).contains(&key.len()) => Some(Unique { key, window }),
+        Some(_) => return Err(wrong(headers, header::UNIQUE, "a text of 1 to 255 bytes")),
+        None => None,
+    };
     facts.schedule = text_header(headers, header::SCHEDULE)?.zip(time_header(headers, header::SCHEDULED_AT)?);
     Ok(())
 }
@@ -235,6 +263,11 @@ fn integer_header(
 fn count_header(headers: &Headers, name: &'static str) -> Result<Option<u32>, FactsError> {
     let allowed = |number| (1..=i64::from(u32::MAX)).contains(&number);
     Ok(integer_header(headers, name, "a whole number from 1", allowed)?.and_then(|number| u32::try_from(number).ok()))
+}
+
+fn length_header(headers: &Headers, name: &'static str) -> Result<Option<Duration>, FactsError> {
+    let milliseconds = integer_header(headers, name, "a number of milliseconds above 0", |ms| ms > 0)?;
+    Ok(milliseconds.map(|ms| Duration::from_millis(ms.unsigned_abs())))
 }
 
 fn time_header(headers: &Headers, name: &'static str) -> Result<Option<UnixMillis>, FactsError> {

@@ -10,7 +10,7 @@ pub(crate) mod tests;
 pub(crate) use moves::is_broker_note;
 pub(crate) use size::header_frame;
 
-pub use body::{BodyError, Limits};
+pub use body::{BodyError, Encoding, Limits};
 pub use envelope::{Envelope, Facts, Unreadable};
 pub use moves::{DeadReason, Failure, Outgoing, Reply, ReplyStatus, dead, lease, limited, reply, retry};
 
@@ -26,6 +26,8 @@ pub mod header {
     pub const MAX_ATTEMPTS: &str = "leveret-max-attempts";
     /// Delays between attempts, such as `30s` or `1s..10m`; over the handler's own policy.
     pub const BACKOFF: &str = "leveret-backoff";
+    /// How long after its first failure a task may still be tried, in milliseconds; over the handler's own policy.
+    pub const GIVE_UP_AFTER_MS: &str = "leveret-give-up-after-ms";
     /// How long one attempt may run, in milliseconds; over the handler's own policy.
     pub const TIMEOUT_MS: &str = "leveret-timeout-ms";
     /// Not to run before this time, in Unix milliseconds.
@@ -36,6 +38,10 @@ pub mod header {
     pub const LIMITED_SINCE: &str = "leveret-limited-since";
     /// Affinity: tasks with the same key belong together.
     pub const KEY: &str = "leveret-key";
+    /// Tasks of one name with the same text here are the same: only the first is run.
+    pub const UNIQUE: &str = "leveret-unique";
+    /// How long after the first of them the others are not run, in milliseconds.
+    pub const UNIQUE_MS: &str = "leveret-unique-ms";
     /// The schedule that made the task.
     pub const SCHEDULE: &str = "leveret-schedule";
     /// The time of the tick that made the task, in Unix milliseconds.
@@ -58,6 +64,8 @@ pub mod header {
     pub const WORKER: &str = "leveret-worker";
     /// On the message of a long task while a worker holds it: which copy of it this is.
     pub const LEASE: &str = "leveret-lease";
+    /// `always`: what becomes of this task is published as events, whatever its queue's setting.
+    pub const TRACK: &str = "leveret-track";
     /// On a reply: `done`, `dead` or `cancelled`.
     pub const STATUS: &str = "leveret-status";
     /// On a reply: the id of the task that it answers.

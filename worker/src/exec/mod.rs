@@ -42,7 +42,6 @@
 //! when the command exits, at the timeout, on cancellation or when the future of [`Executor::run`] is dropped is killed.
 //! A process that leaves the group on purpose (`setsid`) is no longer ours and lives on.
 
-mod byte_size;
 mod capture;
 mod command;
 mod failure;

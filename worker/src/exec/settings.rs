@@ -1,8 +1,9 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
+use leveret_common::{byte_size, retry::Backoff, task::TaskDefaults};
 use serde::Deserialize;
 
-use super::{StatusSet, byte_size};
+use super::StatusSet;
 
 /// A `[tasks."name"]` table of `leveret.toml`: what to run for the task. Exactly one of `command` and `http` is set;
 /// [`Executor::new`](super::Executor::new) checks that and all the rest.
@@ -23,6 +24,16 @@ pub struct ExecSettings {
     /// How often a failed task is tried again after its first attempt, unless the task says otherwise. Default: the
     /// worker's.
     pub retries: Option<u32>,
+    /// The delays between attempts, such as `"2s..1h"`, unless the task says otherwise. Default: the worker's.
+    pub backoff: Option<Backoff>,
+    /// How long after its first failure a task may still be tried, unless the task says otherwise. Default: the
+    /// worker's.
+    #[serde(default, with = "leveret_common::duration::option")]
+    pub give_up_after: Option<Duration>,
+    /// Whether it may run for longer than RabbitMQ's consumer timeout, half an hour unless set otherwise there. Default:
+    /// false.
+    #[serde(default)]
+    pub long: bool,
     /// How much of each stream is kept, in bytes or as a size such as `"64KiB"`: the end of standard output and of
     /// standard error, the start of a response's body. What is beyond is read and forgotten, so that a command never
     /// waits for room. Default: 64 KiB.
@@ -68,6 +79,17 @@ impl ExecSettings {
         Self { http: Some(HttpSettings::new(url)), ..Self::empty() }
     }
 
+    /// What the task says itself; the rest is the worker's.
+    pub(crate) fn defaults(&self) -> TaskDefaults {
+        let mut defaults = TaskDefaults::new();
+        defaults.timeout = self.timeout;
+        defaults.retries = self.retries;
+        defaults.backoff = self.backoff;
+        defaults.give_up_after = self.give_up_after;
+        defaults.long = self.long;
+        defaults
+    }
+
     fn empty() -> Self {
         Self {
             command: None,
@@ -75,6 +97,9 @@ impl ExecSettings {
             queue: default_queue(),
             timeout: None,
             retries: None,
+            backoff: None,
+            give_up_after: None,
+            long: false,
             output_limit: default_output_limit(),
             directory: None,
             environment: NamedValues::default(),

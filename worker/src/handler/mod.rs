@@ -73,7 +73,11 @@ pub(crate) trait Handle: Send + Sync + 'static {
 
 /// A handler as it was given to the builder, and what holds for its tasks.
 pub(crate) struct Registered {
+    /// The queue that the task is published to by default.
+    pub(crate) queue: String,
     pub(crate) policy: TaskPolicy,
+    /// The JSON Schema of the arguments, if there is one.
+    pub(crate) schema: Option<serde_json::Value>,
     pub(crate) layers: Layers,
     pub(crate) handler: Box<dyn Handle>,
 }

@@ -10,10 +10,14 @@
 //! | [`TimeLimit`] | soft and hard timeout, heartbeats | by default, innermost |
 //! | [`Classify`] | tells failures that pass from failures that stay | |
 //! | [`RateLimit`] | so many attempts in a time at this worker | |
+//! | [`Once`] | runs a task whose work is done no more | |
+//! | [`Compress`] | compresses the tasks that follow | |
 //! | [`tower`] | takes any `tower::Layer` | |
 
 mod classify;
+mod compress;
 mod metrics;
+mod once;
 mod rate_limit;
 mod time_limit;
 pub mod tower;
@@ -23,9 +27,12 @@ use std::{fmt, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::{FutureExt, future::BoxFuture};
 
+pub(crate) use self::once::Claimed;
 pub use self::{
     classify::{Classify, FailureClass},
+    compress::Compress,
     metrics::Metrics,
+    once::Once,
     rate_limit::RateLimit,
     time_limit::TimeLimit,
     tracing::Tracing,

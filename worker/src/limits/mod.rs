@@ -26,7 +26,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use leveret_common::{
     clock::Clock,
-    limit::{InvalidTerms, LimitName, LimitSettings, Terms},
+    control::LimitChange,
+    limit::{InvalidRate, InvalidTerms, LimitName, LimitSettings, Terms},
     link::{ChannelPool, Link, spawn},
     topology::{InvalidName, Topology, TopologyError, declare},
 };
@@ -181,6 +182,17 @@ impl Limits {
             }
             _ => Err(unknown()),
         }
+    }
+
+    /// Carries out a command to change a limit. What it does not say stays as it is.
+    pub(crate) async fn change(&self, change: &LimitChange) -> Result<(), String> {
+        let name = LimitName::new(&change.name).map_err(|error| error.to_string())?;
+        let known = self.list().into_iter().find(|state| state.name == name);
+        let present = known.map(|state| state.changed.unwrap_or(state.settings.terms())).unwrap_or_default();
+        let rate =
+            change.rate.as_deref().map(str::parse).transpose().map_err(|error: InvalidRate| error.to_string())?;
+        let terms = Terms { concurrency: change.concurrency.or(present.concurrency), rate: rate.or(present.rate) };
+        self.set(&name, (!change.reset).then_some(terms)).await.map_err(|error| error.to_string())
     }
 
     /// The limits, as this worker sees them.

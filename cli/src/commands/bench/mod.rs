@@ -1,6 +1,7 @@
 //! `leveret bench`: how fast this machine and this broker run tasks that do nothing, next to the same work done
 //! with lapin alone, in turns and in the same run: compare the ratios, for the figures depend on the machine.
 
+mod layers;
 mod ours;
 mod report;
 mod twin;
@@ -20,6 +21,7 @@ use crate::{
     failure::{Exit, Failure},
     session::Session,
 };
+use layers::Stack;
 use report::{BenchError, Report};
 use twin::Twin;
 
@@ -41,10 +43,13 @@ pub(crate) struct Bench {
     /// Seconds for which latency is measured
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds: u32,
+    /// Measure instead what the layers around a task cost, next to running it bare
+    #[arg(long, conflicts_with_all = ["rate", "seconds"])]
+    layers: bool,
 }
 
 /// What one side took for a number of messages.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Measured {
     pub(super) per_second: f64,
     /// Processor time of this process, in microseconds a message.
@@ -89,14 +94,13 @@ impl Bench {
         let queue = format!("bench-{}", std::process::id());
         let bar = session.output.progress(None, "");
         let course = Course { bench: &self, broker, queue, client, pool, bar };
-        let report = course.run().await;
-        // Whatever happened, the queue goes.
-        let removed = course.remove().await;
-        course.bar.finish_and_clear();
-        course.client.close().await;
-        session.output.report(&report?)?;
-        removed?;
-        Ok(Exit::Done)
+        if self.layers {
+            let report = course.layers().await;
+            course.finish(&session, report).await
+        } else {
+            let report = course.run().await;
+            course.finish(&session, report).await
+        }
     }
 }
 
@@ -111,6 +115,44 @@ struct Course<'a> {
 }
 
 impl Course<'_> {
+    /// Whatever happened, the queue goes.
+    async fn finish<R: crate::output::Report>(
+        &self,
+        session: &Session,
+        report: Result<R, BenchError>,
+    ) -> Result<Exit, Failure> {
+        let removed = self.remove().await;
+        self.bar.finish_and_clear();
+        self.client.close().await;
+        session.output.report(&report?)?;
+        removed?;
+        Ok(Exit::Done)
+    }
+
+    /// The same tasks with and without layers, in turns.
+    async fn layers(&self) -> Result<layers::Report, BenchError> {
+        declare(&self.pool, &self.topology()?).await?;
+        let count = self.bench.tasks as usize;
+        self.bar.set_message("warming up");
+        ours::publish(&self.client, &self.queue, count / 10).await?;
+        ours::drain(&self.broker, &self.queue, count / 10, Stack::Whole).await?;
+        let mut rounds = Vec::new();
+        for round in 0..self.bench.rounds as usize {
+            let mut measured = [Measured::default(); 3];
+            for turn in 0..Stack::ALL.len() {
+                // Another goes first in each round.
+                let number = (round + turn) % Stack::ALL.len();
+                let stack = Stack::ALL[number];
+                self.bar.set_message(format!("round {} of {}: {}", round + 1, self.bench.rounds, stack.as_str()));
+                self.purge().await?;
+                ours::publish(&self.client, &self.queue, count).await?;
+                measured[number] = ours::drain(&self.broker, &self.queue, count, stack).await?;
+            }
+            rounds.push(measured);
+        }
+        Ok(layers::Report::new(self.bench.tasks, &rounds))
+    }
+
     fn topology(&self) -> Result<Topology, BenchError> {
         Ok(Topology::new(&self.broker.namespace)?.queue(QueueName::new(&self.queue)?, ours::queue_settings()))
     }
@@ -126,7 +168,7 @@ impl Course<'_> {
         let mut report = Report::new(self.bench);
         progress("warming up");
         ours::publish(&self.client, &self.queue, count / 10).await?;
-        ours::drain(&self.broker, &self.queue, count / 10).await?;
+        ours::drain(&self.broker, &self.queue, count / 10, Stack::Defaults).await?;
         for round in 1..=self.bench.rounds {
             // The order changes from round to round, so that neither side always meets the warmer broker.
             for ours_turn in [round % 2 == 0, round % 2 != 0] {
@@ -145,7 +187,7 @@ impl Course<'_> {
                 ours::publish(&self.client, &self.queue, count).await?;
                 progress(&format!("round {round} of {}: running, {side}", self.bench.rounds));
                 if ours_turn {
-                    report.drain.ours(ours::drain(&self.broker, &self.queue, count).await?);
+                    report.drain.ours(ours::drain(&self.broker, &self.queue, count, Stack::Defaults).await?);
                 } else {
                     let twin = Twin::connect(twin_url).await?;
                     report.drain.twin(twin.drain(&key, count).await?);

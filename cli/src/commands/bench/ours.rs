@@ -19,7 +19,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Measured, ResourceUse, report::BenchError, twin::PREFETCH};
+use super::{Measured, ResourceUse, layers::Stack, report::BenchError, twin::PREFETCH};
 
 /// A task of 200 bytes of JSON that does nothing.
 #[derive(Serialize, Deserialize)]
@@ -66,10 +66,15 @@ pub(super) async fn publish(client: &Client, queue: &str, count: usize) -> Resul
 }
 
 /// Runs `count` tasks, from the start of consuming to the last handler.
-pub(super) async fn drain(settings: &BrokerSettings, queue: &str, count: usize) -> Result<Measured, BenchError> {
+pub(super) async fn drain(
+    settings: &BrokerSettings,
+    queue: &str,
+    count: usize,
+    stack: Stack,
+) -> Result<Measured, BenchError> {
     let done = Arc::new((AtomicUsize::new(0), Notify::new()));
     let counting = done.clone();
-    let worker = worker(settings, queue, move |_: Context, _: Job<Idle>| {
+    let worker = worker(settings, queue, stack, move |_: Context, _: Job<Idle>| {
         let counting = counting.clone();
         async move {
             if counting.0.fetch_add(1, Ordering::Relaxed) + 1 == count {
@@ -97,7 +102,7 @@ pub(super) async fn latency(
     let start = Instant::now();
     let now_us = move || u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
     let (seen, mut latencies) = mpsc::unbounded_channel();
-    let running = worker(settings, queue, move |_: Context, job: Job<Idle>| {
+    let running = worker(settings, queue, Stack::Defaults, move |_: Context, job: Job<Idle>| {
         let _ = seen.send(now_us().saturating_sub(job.published_us));
         async { Ok::<_, Error>(Outcome::Done) }
     })?
@@ -134,18 +139,20 @@ pub(super) async fn steady(
     queue: &str,
     count: usize,
 ) -> Result<Measured, BenchError> {
-    let (measured, published) = tokio::join!(drain(settings, queue, count), publish(client, queue, count));
+    let (measured, published) =
+        tokio::join!(drain(settings, queue, count, Stack::Defaults), publish(client, queue, count));
     published?;
     measured
 }
 
-fn worker<F, R>(settings: &BrokerSettings, queue: &str, handler: F) -> Result<Worker, BenchError>
+fn worker<F, R>(settings: &BrokerSettings, queue: &str, stack: Stack, handler: F) -> Result<Worker, BenchError>
 where
     F: Fn(Context, Job<Idle>) -> R + Send + Sync + 'static,
     R: Future<Output = Result<Outcome, Error>> + Send + 'static,
 {
     let options = QueueOptions::concurrency(100).prefetch(PREFETCH).settings(queue_settings());
-    Ok(Worker::builder(settings.clone()).queue(queue, options).task(handler).build()?)
+    let worker = Worker::builder(settings.clone()).queue(queue, options).task(handler);
+    Ok(stack.around(worker).build()?)
 }
 
 /// The queue of the bench has one tier, to leave little behind should the bench be killed.

@@ -108,13 +108,13 @@ fn stopped_by_signal() -> Result<CancellationToken, Failure> {
 }
 
 /// A moment as a table shows it: in UTC, to the second.
-fn moment(at: Option<UnixMillis>) -> String {
+pub(super) fn moment(at: Option<UnixMillis>) -> String {
     at.and_then(|at| DateTime::<Utc>::from_timestamp_millis(at.0))
         .map_or_else(|| "-".to_owned(), |at| at.format("%Y-%m-%d %H:%M:%SZ").to_string())
 }
 
 /// The first line of a text, cut to so many characters.
-fn cut(text: &str, most: usize) -> String {
+pub(super) fn cut(text: &str, most: usize) -> String {
     let line = text.lines().next().unwrap_or_default();
     match line.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &line[..end]),

@@ -9,11 +9,14 @@ use super::{
 use crate::{clock::UnixMillis, trace_context::TraceContext};
 
 /// Headers that are looked at, by us or by the broker.
-const LOOKED_AT: [&str; 21] = [
+const LOOKED_AT: [&str; 24] = [
     header::TASK,
     header::ATTEMPT,
     header::MAX_ATTEMPTS,
     header::BACKOFF,
+    header::GIVE_UP_AFTER_MS,
+    header::UNIQUE,
+    header::UNIQUE_MS,
     header::TIMEOUT_MS,
     header::NOT_BEFORE,
     header::EXPIRES_AT,

@@ -1,17 +1,20 @@
 //! What is published is what is read; what is moved loses nothing that it came with.
 
+use std::time::Duration;
+
 use amq_protocol::frame::{AMQPContentHeader, AMQPFrame, gen_frame, parse_frame};
 use lapin::BasicProperties;
 use proptest::{collection, option, prelude::*};
 
 use super::{
-    super::{DeadReason, Envelope, Failure, Limits, Outgoing, dead, header, retry},
+    super::{DeadReason, Encoding, Envelope, Failure, Limits, Outgoing, dead, header, retry},
     arbitrary::{long_text, properties, short_text, unknown_headers},
 };
 use crate::{
     clock::{Clock, UnixMillis},
     message::{InvalidMessage, Message},
-    task::TaskId,
+    retry::any_backoff,
+    task::{TaskId, Unique},
     topology::Names,
 };
 
@@ -46,6 +49,8 @@ proptest! {
         (key, schedule) in (long_text(), long_text()),
         (not_before, expires_at, tick) in any::<(i64, i64, i64)>(),
         (attempts, timeout_ms, priority) in (1_u32.., 1_u64..=i64::MAX as u64, any::<u8>()),
+        (backoff, limit_ms) in (any_backoff(), 1_u64..=i64::MAX as u64),
+        (unique, window_ms) in (long_text(), 1_u64..=i64::MAX as u64),
         headers in collection::btree_map(short_text().prop_filter("ours", |name| !name.starts_with("leveret-")), long_text(), 0..5),
         body in collection::vec(any::<u8>(), 0..200),
     ) {
@@ -58,7 +63,10 @@ proptest! {
             .not_before(UnixMillis(not_before))
             .expires_at(UnixMillis(expires_at))
             .max_attempts(attempts)
-            .timeout(std::time::Duration::from_millis(timeout_ms))
+            .timeout(Duration::from_millis(timeout_ms))
+            .backoff(backoff)
+            .give_up_after(Duration::from_millis(limit_ms))
+            .unique(&unique, Duration::from_millis(window_ms))
             .priority(priority);
         for (name, value) in &headers {
             message = message.header(name, value.as_str());
@@ -77,12 +85,28 @@ proptest! {
         prop_assert_eq!((facts.attempt, facts.max_attempts), (1, Some(attempts)));
         prop_assert_eq!(facts.timeout.map(|timeout| timeout.as_millis()), Some(timeout_ms.into()));
         prop_assert_eq!((facts.not_before, facts.expires_at), (Some(UnixMillis(not_before)), Some(UnixMillis(expires_at))));
+        prop_assert_eq!((facts.backoff, facts.give_up_after), (Some(backoff), Some(Duration::from_millis(limit_ms))));
+        prop_assert_eq!(facts.unique.as_ref(), Some(&Unique::new(&unique, Duration::from_millis(window_ms))));
         prop_assert_eq!(facts.key.as_deref(), Some(key.as_str()));
         prop_assert_eq!(facts.schedule.as_ref(), Some(&(schedule, UnixMillis(tick))));
         for (name, value) in &headers {
             prop_assert_eq!(envelope.headers.get_str(name), Some(value.as_str()), "{}", name);
         }
         prop_assert_eq!(&envelope.body[..], &body[..]);
+    }
+
+    #[test]
+    fn a_compressed_body_is_read_as_it_was(
+        text in "\\PC{0,300}",
+        times in 1_usize..50,
+        encoding in prop_oneof![Just(Encoding::Zstd), Just(Encoding::Gzip)],
+    ) {
+        let body = text.repeat(times);
+        let sent = outgoing(Message::raw("task", body.clone(), "text/plain").compress(encoding).compress(encoding)).unwrap();
+        let compressed = sent.properties().content_encoding().is_some();
+        prop_assert_eq!(compressed, sent.body().len() < body.len());
+        prop_assert!(compressed || text.is_empty() || times < 20);
+        prop_assert_eq!(&arrived(&sent).body[..], body.as_bytes());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Sizes as people write them: `65536`, `"64KiB"`, `"1 MB"`.
 
 use serde::{
-    Deserializer,
+    Deserialize, Deserializer,
     de::{Error, Unexpected, Visitor},
 };
 
@@ -16,8 +16,12 @@ const UNITS: [(&str, u64); 8] = [
     ("GiB", 1 << 30),
 ];
 
-/// For `#[serde(deserialize_with = "byte_size::deserialize")]`: a number of bytes, or a text with a unit.
-pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+/// For `#[serde(deserialize_with = "leveret_common::byte_size::deserialize")]`: a number of bytes, or a text with a
+/// unit.
+///
+/// # Errors
+/// When the value is neither, or more than can be counted.
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     struct Size;
     impl Visitor<'_> for Size {
         type Value = usize;
@@ -39,6 +43,20 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
         }
     }
     deserializer.deserialize_any(Size)
+}
+
+/// The same for an optional size: `#[serde(default, deserialize_with = "leveret_common::byte_size::option")]`.
+///
+/// # Errors
+/// When a value is there that is no size.
+pub fn option<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    struct Size(usize);
+    impl<'de> Deserialize<'de> for Size {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserialize(deserializer).map(Self)
+        }
+    }
+    Ok(Option::<Size>::deserialize(deserializer)?.map(|size| size.0))
 }
 
 fn parse(text: &str) -> Option<usize> {
