@@ -63,7 +63,8 @@ impl Lane {
         // Held while the handler runs, and not while its outcome is stored.
         let (delivery, permit) = match &kind.gate {
             None => (delivery, None),
-            Some(gate) => match self.admit(gate, delivery, &envelope, kind).await {
+            // In a box, so that tasks without a limit do not carry its room along.
+            Some(gate) => match Box::pin(self.admit(gate, delivery, &envelope, kind)).await {
                 Some((delivery, permit)) => (delivery, Some(permit)),
                 None => return,
             },

@@ -158,7 +158,8 @@ async fn five_at_once_over_four_workers_also_when_two_are_cut_off_the_keeper_amo
         let worker = Worker::start(proxy.url(), five.clone()).await;
         // The first to subscribe keeps the limits.
         drop(worker.permit(None).await);
-        (workers.push(worker), proxies.push(proxy));
+        workers.push(worker);
+        proxies.push(proxy);
     }
     for worker in &workers {
         run(worker, 6, Duration::from_millis(60), &watch, &go);
