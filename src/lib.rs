@@ -9,6 +9,7 @@ pub use leveret_common::{
     clock::{Clock, UnixMillis},
     config::{BrokerSettings, BrokerUrl, TlsSettings},
     headers::{HeaderValue, Headers},
+    limit::{LimitSettings, Rate},
     link::{ConnectError, PublishError},
     message::Message,
     once,

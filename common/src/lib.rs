@@ -9,6 +9,7 @@
 //! | [`route`] | which worker gets a task: the strategies |
 //! | [`shards`] | queues in shards: change their number while they are at work, share them out among workers |
 //! | [`retry`] | when a failed task runs again, and the tiers that delay it |
+//! | [`limit`] | how many tasks run at once and begin in a time: the `[limits]` tables |
 //! | [`link`] | connections, the publisher, the consumer, the channel pool |
 //! | [`client`] | [`Client`](client::Client), which publishes tasks |
 //! | [`dead_letters`] | [`DeadLetters`](dead_letters::DeadLetters): look at them, replay them, remove them |
@@ -29,6 +30,7 @@ pub mod dead_letters;
 pub mod duration;
 pub mod event;
 pub mod headers;
+pub mod limit;
 pub mod link;
 pub mod message;
 pub mod metrics;

@@ -153,6 +153,7 @@ fn facts(read: &Value, found: &Facts) -> Facts {
         timeout: length("timeout_ms"),
         not_before: time("not_before"),
         expires_at: time("expires_at"),
+        limited_since: time("limited_since"),
         key: text("key"),
         unique: read
             .get("unique")
@@ -242,7 +243,11 @@ fn what_is_moved_keeps_and_loses_what_it_says() {
                 let attempt = retry["attempt"].as_u64().unwrap().try_into().unwrap();
                 let not_before = UnixMillis(retry["not_before"].as_i64().unwrap());
                 let tier = retry["tier"].as_str().unwrap();
-                wire::retry(&envelope, "default", tier, attempt, not_before, failure(retry).as_ref())
+                let since = retry.get("limited_since").map(|since| UnixMillis(since.as_i64().unwrap()));
+                match since {
+                    Some(since) => wire::limited(&envelope, "default", tier, not_before, since),
+                    None => wire::retry(&envelope, "default", tier, attempt, not_before, failure(retry).as_ref()),
+                }
             }
             (_, Some(dead)) => {
                 let reason: DeadReason = serde_json::from_value(dead["reason"].clone()).unwrap();

@@ -1,7 +1,7 @@
 //! Putting a worker together.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     sync::Arc,
     time::Duration,
@@ -12,6 +12,7 @@ use leveret_common::{
     clock::Clock,
     config::{BrokerSettings, InvalidSetting},
     duration,
+    limit::{InvalidTerms, LimitName, LimitSettings},
     registry::{About, Instance, TaskAbout},
     task::{Task, TaskDefaults},
     topology::{InvalidName, InvalidQueueSettings, QueueName, Topology},
@@ -29,6 +30,7 @@ use crate::{
         function::{Own, Raw, Typed},
     },
     layer::{Layer, Metrics, TimeLimit, Tracing},
+    limits::Limits,
     options::{DEFAULT_CONCURRENCY, PoolOptions, QueueOptions},
     outcome::{Error, Outcome},
     policy::TaskPolicy,
@@ -53,6 +55,7 @@ pub struct Worker {
     pub(crate) pools: Vec<PoolPlan>,
     pub(crate) kinds: HashMap<String, Arc<Registered>>,
     pub(crate) state: Arc<State>,
+    pub(crate) limits: BTreeMap<LimitName, LimitSettings>,
     pub(crate) grace: Duration,
     pub(crate) clock: Clock,
 }
@@ -86,6 +89,7 @@ impl Worker {
             state: State::default(),
             policy: TaskPolicy::default(),
             blocking: BlockingThreads::new(DEFAULT_BLOCKING_THREADS),
+            limits: Vec::new(),
             grace: DEFAULT_GRACE,
             clock: Clock::system(),
             weight: 1,
@@ -128,12 +132,13 @@ impl Worker {
         }
     }
 
-    /// The queues of this worker, with their tiers and dead-letter queues.
+    /// The queues of this worker, with their tiers and dead-letter queues, and that of the limits that it shares.
     ///
     /// # Errors
     /// [`InvalidName`] when the namespace breaks the rules of names.
     pub fn topology(&self) -> Result<Topology, InvalidName> {
         let empty = Topology::new(&self.settings.namespace)?.worker(&self.settings.name);
+        let empty = if Limits::are_shared(&self.limits) { empty.limits() } else { empty };
         let queues = self.pools.iter().flat_map(|pool| &pool.queues);
         Ok(queues.fold(empty, |topology, queue| topology.queue(queue.name.clone(), queue.options.settings.clone())))
     }
@@ -152,6 +157,7 @@ pub struct WorkerBuilder {
     state: State,
     policy: TaskPolicy,
     blocking: BlockingThreads,
+    limits: Vec<(String, LimitSettings)>,
     grace: Duration,
     clock: Clock,
     weight: u32,
@@ -215,6 +221,13 @@ impl WorkerBuilder {
     /// Changes what holds for one task, over what it says of itself.
     pub fn policy_for(mut self, task: &str, change: impl FnOnce(TaskPolicy) -> TaskPolicy + Send + 'static) -> Self {
         self.changes.push((task.to_owned(), Box::new(change)));
+        self
+    }
+
+    /// Limits how many tasks run at once, and how many begin in a time. All workers with a limit of this name share it,
+    /// unless it is per worker.
+    pub fn limit(mut self, name: impl Into<String>, settings: LimitSettings) -> Self {
+        self.limits.push((name.into(), settings));
         self
     }
 
@@ -383,6 +396,7 @@ impl WorkerBuilder {
         }
         let mut pools = plan(std::mem::take(&mut self.pools))?;
         let kinds = self.kinds()?;
+        let limits = limits(std::mem::take(&mut self.limits))?;
         fit_consumer_timeout(&mut pools, &kinds, self.settings.consumer_timeout)?;
         Ok(Worker {
             settings: Arc::new(self.settings),
@@ -392,6 +406,7 @@ impl WorkerBuilder {
             pools,
             kinds,
             state: Arc::new(self.state),
+            limits,
             grace: self.grace,
             clock: self.clock,
         })
@@ -467,6 +482,18 @@ fn fit_consumer_timeout(
         }
     }
     Ok(())
+}
+
+/// Checks the limits.
+fn limits(given: Vec<(String, LimitSettings)>) -> Result<BTreeMap<LimitName, LimitSettings>, BuildError> {
+    let mut limits = BTreeMap::new();
+    for (name, settings) in given {
+        settings.check().map_err(|reason| BuildError::Limit { name: name.clone(), reason })?;
+        if limits.insert(LimitName::new(&name)?, settings).is_some() {
+            return Err(BuildError::TwiceTheLimit { name });
+        }
+    }
+    Ok(limits)
 }
 
 /// Checks the pools.
@@ -559,7 +586,21 @@ pub enum BuildError {
         /// The task.
         task: String,
     },
-    /// A queue's name breaks the rules.
+    /// A limit admits nothing, or everything.
+    #[error("limit {name:?}: {reason}")]
+    Limit {
+        /// The limit.
+        name: String,
+        /// What is wrong with it.
+        reason: InvalidTerms,
+    },
+    /// A limit was given twice.
+    #[error("limit {name:?} is given twice: give it once, or give one of them another name")]
+    TwiceTheLimit {
+        /// The limit.
+        name: String,
+    },
+    /// A name breaks the rules.
     #[error(transparent)]
     Name(#[from] InvalidName),
     /// A setting cannot work.

@@ -14,13 +14,25 @@ use tracing::info;
 use crate::{
     context::{Cancelled, Context},
     fate::Fate,
+    handler::Kind,
     lane::Lane,
     layer::Next,
+    limits::{Admission, Gate, Permit},
     outcome::{Ended, Error, ErrorKind},
     settle::{Move, Verdict},
     shards::{self, AfterFailure},
     slot::Slot,
 };
+
+/// What follows from an attempt in a queue with an order.
+enum Hold {
+    /// It is to be settled as it ended.
+    Over,
+    /// It is tried again in its place.
+    Again(Context),
+    /// The worker stops: it keeps its place and is tried again by another.
+    GiveBack,
+}
 
 /// How long a handler that was called off may take to come to an end, before it is dropped.
 const CANCEL_GRACE: Duration = Duration::from_secs(5);
@@ -56,8 +68,7 @@ impl Lane {
         };
         if facts.expires_at.is_some_and(|at| at <= now) {
             kind.metrics.never_ran(TaskEnd::Dead);
-            let parked = Move::dead(DeadReason::Expired, "expired", "its time was over before it was run".to_owned());
-            self.settle(delivery, &envelope, Verdict::Moved(parked)).await;
+            self.settle(delivery, &envelope, Verdict::Moved(expired())).await;
             return;
         }
         if let Some(at) = facts.not_before.filter(|at| *at > now) {
@@ -72,29 +83,48 @@ impl Lane {
             },
             None => delivery,
         };
+        // Held while the handler runs, and not while its outcome is stored.
+        let (delivery, permit) = match &kind.gate {
+            None => (delivery, None),
+            // In a box, so that tasks without a limit do not carry its room along.
+            Some(gate) => match Box::pin(self.admit(gate, delivery, &envelope, kind)).await {
+                Some((delivery, permit)) => (delivery, Some(permit)),
+                None => return,
+            },
+        };
         if let Some(leases) = self.leases.as_ref().filter(|_| kind.policy.long) {
             if let Some(lease) = leases.take(delivery, &envelope).await {
                 let context = Context::new(envelope, kind.clone(), self.surroundings.clone());
                 let (ended, delivery) = lease.hold(context.envelope(), attempt(&context, slot)).await;
+                drop(permit);
                 self.conclude(delivery, &context, ended).await;
             }
             return;
         }
         let mut context = Context::new(envelope, kind.clone(), self.surroundings.clone());
         let mut ended = attempt(&context, slot).await;
-        while let Some(again) = self.hold(&delivery, &context, &ended).await {
-            context = again;
+        loop {
+            match self.hold(&delivery, &context, &ended).await {
+                Hold::Over => break,
+                Hold::Again(again) => context = again,
+                Hold::GiveBack => return delivery.give_back(),
+            }
             ended = attempt(&context, slot).await;
         }
+        drop(permit);
         self.conclude(delivery, &context, ended).await;
     }
 
-    /// Where the tasks of a key keep their order, one that failed is tried again in its place, if that is not long. `None`
-    /// when the attempt is to be settled as it is.
-    async fn hold(&self, delivery: &Delivery, context: &Context, ended: &Ended) -> Option<Context> {
-        let Fate::Retried(delay) = context.fate(ended) else { return None };
-        let AfterFailure::Hold(delay) = shards::after_failure(self.ordered, delay) else { return None };
-        let error = ended.as_ref().err()?;
+    /// Where the tasks of a key keep their order, one that failed is tried again in its place, if that is not long.
+    async fn hold(&self, delivery: &Delivery, context: &Context, ended: &Ended) -> Hold {
+        if !self.ordered {
+            return Hold::Over;
+        }
+        let (Fate::Retried(delay), Err(error)) = (context.fate(ended), ended) else { return Hold::Over };
+        let AfterFailure::Hold(delay) = shards::after_failure(true, delay) else { return Hold::Over };
+        if delivery.is_stale() {
+            return Hold::Over;
+        }
         info!(task_id = %context.id(), task = context.task(), attempt = context.attempt(), kind = error.label(), in_ms = delay.as_millis() as u64, "attempt failed, trying again in its place: {error}");
         self.surroundings.tally.count(TaskEnd::Retried);
         let now = self.surroundings.clock.now();
@@ -109,16 +139,62 @@ impl Lane {
         }
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
-            () = self.surroundings.stopping.cancelled() => return None,
-        }
-        if delivery.is_stale() {
-            return None;
+            () = self.surroundings.stopping.cancelled() => return Hold::GiveBack,
         }
         let mut envelope = context.envelope().clone();
         envelope.facts.attempt = envelope.facts.attempt.saturating_add(1);
         envelope.facts.first_failed_at = envelope.facts.first_failed_at.or(Some(now));
-        Some(Context::new(envelope, context.kind().clone(), self.surroundings.clone()))
+        Hold::Again(Context::new(envelope, context.kind().clone(), self.surroundings.clone()))
     }
+
+    /// Waits until the limits have room for a task. `None` when it does not run here and now, and is settled.
+    async fn admit(
+        &self,
+        gate: &Gate,
+        delivery: Delivery,
+        envelope: &Envelope,
+        kind: &Kind,
+    ) -> Option<(Delivery, Permit)> {
+        let (facts, clock) = (&envelope.facts, &self.surroundings.clock);
+        let since = facts.limited_since.unwrap_or_else(|| clock.now());
+        let permit = loop {
+            match gate.admit(facts.key.as_deref(), facts.limited_since).await {
+                Admission::Now(permit) => break permit,
+                // Where there is an order, what is behind it waits as well.
+                Admission::Later(wait) if self.ordered => tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = self.surroundings.stopping.cancelled() => {
+                        delivery.give_back();
+                        return None;
+                    }
+                },
+                Admission::Later(wait) => {
+                    let later = Move::Limited { at: clock.now() + wait, since };
+                    self.settle(delivery, envelope, Verdict::Moved(later)).await;
+                    return None;
+                }
+                Admission::Closed => {
+                    delivery.give_back();
+                    return None;
+                }
+            }
+        };
+        if delivery.is_stale() {
+            // The connection was lost while it waited: the task is elsewhere by now.
+            return None;
+        }
+        if facts.expires_at.is_some_and(|at| at <= clock.now()) {
+            drop(permit);
+            kind.metrics.never_ran(TaskEnd::Dead);
+            self.settle(delivery, envelope, Verdict::Moved(expired())).await;
+            return None;
+        }
+        Some((delivery, permit))
+    }
+}
+
+fn expired() -> Move {
+    Move::dead(DeadReason::Expired, "expired", "its time was over before it was run".to_owned())
 }
 
 /// Runs the handler within its layers. What panics, in either, has failed like any other.

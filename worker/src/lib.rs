@@ -10,6 +10,7 @@
 //! | [`layer`] | what is done around every attempt |
 //! | [`run`] | [`RunningWorker`](run::RunningWorker): stop it, wait for it, ask how it is |
 //! | [`steering`] | steer it: what runs, call off, pause, more or fewer at once |
+//! | [`limits`] | [`Limits`](limits::Limits): how many tasks run at once and begin in a time, here and everywhere |
 //! | [`control`] | [`ControlPlane`](control::ControlPlane): hears commands, carries them out, announces the worker |
 //! | [`forward`] | [`Forwarder`](forward::Forwarder): gives a task to the worker that its route chooses |
 //! | [`shards`] | a worker's part in queues in shards |
@@ -28,6 +29,7 @@ mod health;
 mod lane;
 pub mod layer;
 mod lease;
+pub mod limits;
 pub mod options;
 pub mod outcome;
 mod peers;

@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use leveret_common::{
     control::PauseFlags,
     event::Events,
+    limit::{InvalidTerms, LimitName},
     link::{Attachment, ChannelPool, ConnectError, Link, Publisher, Role},
     registry::RegistryError,
     topology::{InvalidName, TopologyError, declare},
@@ -19,6 +20,7 @@ pub use crate::health::Health;
 use crate::{
     builder::Worker,
     control::{ControlPlane, Lines, paused_at_start},
+    limits::{LimitOptions, Limits, LimitsError},
     peers::Peers,
     pool::Pool,
     start::Start,
@@ -32,6 +34,7 @@ pub struct RunningWorker {
     stopper: Stopper,
     steering: Steering,
     health: Health,
+    limits: Option<Limits>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -93,6 +96,7 @@ impl RunningWorker {
         let publisher = Publisher::new(publish.clone());
         let names = topology.names();
         let events = Events::start(publisher.clone(), names, &worker.settings.name, worker.instance);
+        let limits = limits(&worker, &consume).await?;
         let peers = match worker.wants_peers() {
             true => Some(Peers::on(publish.clone(), worker.clock.clone())?),
             false => None,
@@ -107,9 +111,10 @@ impl RunningWorker {
             peers: peers.as_ref(),
             stopping: stopper.graceful.clone(),
             paused: &paused,
+            limits: limits.as_ref(),
         };
         let pools: Arc<Vec<_>> = Arc::new(worker.pools.iter().map(|plan| start.pool(plan)).collect::<Result<_, _>>()?);
-        let steering = Steering::new(pools.clone(), stopper.clone(), events.clone());
+        let steering = Steering::new(pools.clone(), stopper.clone(), events.clone(), limits.clone());
         let control = match &worker.control {
             Some(settings) => {
                 let lines = Lines { consume: consume.clone(), publisher: publisher.clone(), flags };
@@ -132,6 +137,7 @@ impl RunningWorker {
             grace: worker.grace,
             events,
             control,
+            limits: limits.clone(),
             publisher,
             consume,
             publish,
@@ -141,7 +147,7 @@ impl RunningWorker {
             let _ = task.await;
             return Err(error);
         }
-        Ok(Self { stopper, steering, health, task: Some(task) })
+        Ok(Self { stopper, steering, health, limits, task: Some(task) })
     }
 
     /// A handle that stops it from elsewhere.
@@ -157,6 +163,11 @@ impl RunningWorker {
     /// A handle that tells how it is.
     pub fn health(&self) -> Health {
         self.health.clone()
+    }
+
+    /// The limits that it takes part in: how they stand, and a way to change them. `None` without any.
+    pub fn limits(&self) -> Option<&Limits> {
+        self.limits.as_ref()
     }
 
     /// Waits until the broker delivers from every queue, which it does after the start unless the connection was lost
@@ -217,6 +228,29 @@ async fn forbidden(health: &Health) -> Option<StartError> {
     None
 }
 
+impl From<LimitsError> for StartError {
+    fn from(error: LimitsError) -> Self {
+        match error {
+            LimitsError::Terms { name, reason } => Self::Limit { name, reason },
+            LimitsError::Name(error) => Self::Name(error),
+            LimitsError::Topology(error) => Self::Topology(error),
+        }
+    }
+}
+
+/// Takes part in the limits, on the connection that the tasks come by.
+async fn limits(worker: &Worker, consume: &Link) -> Result<Option<Limits>, LimitsError> {
+    if worker.limits.is_empty() {
+        return Ok(None);
+    }
+    let options = LimitOptions {
+        runners: worker.pools.iter().map(|pool| pool.concurrency).sum(),
+        clock: worker.clock.clone(),
+        ..LimitOptions::default()
+    };
+    Limits::start(consume.clone(), worker.limits.clone(), options).await.map(Some)
+}
+
 /// What a worker at work is made of, in the order of its end.
 struct Parts {
     pools: Arc<Vec<Arc<Pool>>>,
@@ -224,6 +258,7 @@ struct Parts {
     grace: Duration,
     events: Events,
     control: Option<ControlPlane>,
+    limits: Option<Limits>,
     publisher: Publisher,
     consume: Link,
     publish: Link,
@@ -234,6 +269,9 @@ impl Parts {
         let Stopper { graceful, now } = self.stopper;
         graceful.cancelled().await;
         info!(grace_ms = self.grace.as_millis() as u64, "stopping: no task is begun any more");
+        if let Some(limits) = &self.limits {
+            limits.refuse();
+        }
         let out_of_grace = now.clone();
         let over = tokio::spawn(async move {
             tokio::time::sleep(self.grace).await;
@@ -241,6 +279,9 @@ impl Parts {
         });
         join_all(self.pools.iter().map(|pool| pool.stop(now.clone()))).await;
         over.abort();
+        if let Some(limits) = self.limits {
+            limits.close().await;
+        }
         self.events.close().await;
         if let Some(control) = self.control {
             control.stop().await;
@@ -267,6 +308,14 @@ pub enum StartError {
     /// A name does not fit.
     #[error(transparent)]
     TooLong(#[from] TooLong),
+    /// A limit admits nothing, or everything.
+    #[error("limit {:?}: {reason}", .name.as_str())]
+    Limit {
+        /// The limit.
+        name: LimitName,
+        /// What is wrong with it.
+        reason: InvalidTerms,
+    },
     /// A name breaks the rules.
     #[error(transparent)]
     Name(#[from] InvalidName),

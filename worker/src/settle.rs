@@ -38,6 +38,8 @@ pub(crate) enum Verdict {
 pub(crate) enum Move {
     /// To a tier, from which it comes back to its queue.
     Later { attempt: u32, at: UnixMillis, failure: Option<(&'static str, String)> },
+    /// To a tier as well, for a limit has had no room for it since then.
+    Limited { at: UnixMillis, since: UnixMillis },
     /// To the dead-letter queue.
     Dead { reason: DeadReason, kind: &'static str, error: String },
 }
@@ -160,6 +162,12 @@ impl Lane {
             Verdict::Moved(Move::Later { attempt, at, failure }) => {
                 return self.retry(delivery, envelope, attempt, at, failure).await;
             }
+            Verdict::Moved(Move::Limited { at, since }) => {
+                let tier = self.tier(at);
+                debug!(task_id = %envelope.facts.id, task = envelope.facts.task, %at, tier, "no room under a limit");
+                let message = wire::limited(envelope, self.queue(), &tier, at, since);
+                return self.put_off(delivery, envelope, &tier, message).await;
+            }
             Verdict::Moved(Move::Dead { reason, kind, error }) => {
                 return self.bury(delivery, envelope, reason, kind, error).await;
             }
@@ -181,7 +189,7 @@ impl Lane {
         failure: Option<(&'static str, String)>,
     ) -> bool {
         let now = self.surroundings.clock.now();
-        let tier = self.queue.tier(self.tiers.step(at.since(now)));
+        let tier = self.tier(at);
         let facts = &envelope.facts;
         if let Some((kind, error)) = &failure {
             let in_ms = at.since(now).as_millis() as u64;
@@ -191,6 +199,22 @@ impl Lane {
         }
         let failure = failure.map(|(kind, error)| self.failure(kind, error, now));
         let message = wire::retry(envelope, self.queue(), &tier, attempt, at, failure.as_ref());
+        self.put_off(delivery, envelope, &tier, message).await
+    }
+
+    /// The tier for the next step until then.
+    fn tier(&self, at: UnixMillis) -> String {
+        self.queue.tier(self.tiers.step(at.since(self.surroundings.clock.now())))
+    }
+
+    async fn put_off(
+        &self,
+        delivery: Delivery,
+        envelope: &Envelope,
+        tier: &str,
+        message: Result<Outgoing, TooLong>,
+    ) -> bool {
+        let facts = &envelope.facts;
         let stored = self.store(message).await;
         let is_stored = stored.is_ok();
         match stored {
@@ -290,6 +314,6 @@ fn happening(context: &Context, fate: Fate, verdict: &Verdict) -> Option<Happeni
             error_kind: (*kind).to_owned(),
             error: error.clone(),
         },
-        Verdict::Moved(Move::Later { .. }) | Verdict::GivenBack => return None,
+        Verdict::Moved(Move::Later { .. } | Move::Limited { .. }) | Verdict::GivenBack => return None,
     })
 }

@@ -25,6 +25,7 @@ use crate::{
     handler::Kind,
     lane::Lane,
     lease::Leases,
+    limits::Limits,
     peers::Peers,
     pool::Pool,
     run::StartError,
@@ -46,6 +47,7 @@ pub(crate) struct Start<'a> {
     pub(crate) stopping: CancellationToken,
     /// The queues that are paused everywhere.
     pub(crate) paused: &'a BTreeMap<QueueName, Pause>,
+    pub(crate) limits: Option<&'a Limits>,
 }
 
 impl Start<'_> {
@@ -171,8 +173,10 @@ impl Start<'_> {
         let instruments = Instruments::global();
         instruments.queue(queue.name.as_str()).set_concurrency(queue.options.concurrency);
         let metrics = |task: &str| instruments.task(queue.name.as_str(), task);
-        let kind =
-            |(name, kind): (&String, &Arc<_>)| (name.clone(), Arc::new(Kind::new(Arc::clone(kind), metrics(name))));
+        let kind = |(name, kind): (&String, &Arc<_>)| {
+            let gate = self.limits.and_then(|limits| limits.gate(queue.name.as_str(), name));
+            (name.clone(), Arc::new(Kind::new(Arc::clone(kind), metrics(name), gate)))
+        };
         let ordered = queue.options.settings.is_ordered();
         Ok(Arc::new(Lane {
             // A lease is not held in the order of the shard.

@@ -20,6 +20,7 @@ use leveret_common::{
 use crate::{
     context::{Cancelled, Context},
     control::{Controlled, QueueReport, Which},
+    limits::Limits,
     pool::Pool,
     run::Stopper,
     source::Source,
@@ -32,6 +33,7 @@ pub struct Steering {
     pools: Arc<Vec<Arc<Pool>>>,
     stopper: Stopper,
     events: Events,
+    limits: Option<Limits>,
     draining: Arc<AtomicBool>,
 }
 
@@ -39,8 +41,8 @@ pub struct Steering {
 const DRAINING: &str = "the worker is draining";
 
 impl Steering {
-    pub(crate) fn new(pools: Arc<Vec<Arc<Pool>>>, stopper: Stopper, events: Events) -> Self {
-        Self { pools, stopper, events, draining: Arc::default() }
+    pub(crate) fn new(pools: Arc<Vec<Arc<Pool>>>, stopper: Stopper, events: Events, limits: Option<Limits>) -> Self {
+        Self { pools, stopper, events, limits, draining: Arc::default() }
     }
 
     /// The tasks that run now.
@@ -203,7 +205,10 @@ impl Controlled for Steering {
     }
 
     async fn set_limit(&self, change: &LimitChange) -> Result<(), String> {
-        Err(format!("this worker has no limit {:?}", change.name))
+        match &self.limits {
+            Some(limits) => limits.change(change).await,
+            None => Err(format!("this worker has no limit {:?}", change.name)),
+        }
     }
 
     fn drain(&self) {

@@ -105,6 +105,7 @@ fn effective(settings: &Settings) -> Value {
     json!({
         "broker": settings.broker,
         "queues": settings.queues,
+        "limits": settings.limits,
         "worker": settings.worker,
         "tasks": settings.tasks.iter().map(|(name, task)| (name.clone(), effective_task(task, &settings.worker))).collect::<Map<_, _>>(),
         "schedules": settings.schedules,

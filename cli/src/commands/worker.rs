@@ -126,6 +126,9 @@ fn build(settings: &Settings, queues: BTreeMap<QueueName, usize>) -> Result<leve
         options.prefetch = settings.worker.prefetch;
         builder = builder.queue(name.as_str(), options);
     }
+    for (name, limit) in &settings.limits {
+        builder = builder.limit(name.as_str(), limit.clone());
+    }
     for (name, task) in &settings.tasks {
         builder = builder.exec(name, task).map_err(|error| settings.invalid(&["tasks", name], error))?;
     }

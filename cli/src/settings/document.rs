@@ -106,7 +106,7 @@ fn key(path: &[&str]) -> String {
         [] => String::new(),
         [table] => format!("[{}]: ", quoted(table)),
         // What is under these has a name of its own, so that it is a table too.
-        ["queues" | "tasks" | "schedules", name] => format!("[{}.{}]: ", path[0], quoted(name)),
+        ["queues" | "limits" | "tasks" | "schedules", name] => format!("[{}.{}]: ", path[0], quoted(name)),
         [tables @ .., key] => {
             let tables: Vec<_> = tables.iter().map(quoted).collect();
             format!("[{}] {}: ", tables.join("."), quoted(key))

@@ -8,7 +8,10 @@ use std::{collections::BTreeMap, path::Path};
 
 use leveret::{
     BrokerSettings, QueueName, QueueSettings, Topology,
-    common::telemetry::{TelemetryError, TelemetrySettings},
+    common::{
+        limit::{LimitName, LimitSettings},
+        telemetry::{TelemetryError, TelemetrySettings},
+    },
     producer::{schedule::Schedule, settings::ScheduleSettings},
     worker::exec::{ExecSettings, Executor},
 };
@@ -30,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) broker: BrokerSettings,
     /// `[queues.<name>]`: queues with other than the default settings.
     pub(crate) queues: BTreeMap<QueueName, QueueSettings>,
+    /// `[limits.<name>]`: how many tasks run at once and begin in a time.
+    pub(crate) limits: BTreeMap<LimitName, LimitSettings>,
     /// `[worker]`: what `leveret worker` consumes from, and how.
     pub(crate) worker: WorkerSettings,
     /// `[tasks."name"]`: tasks that are run as commands and HTTP calls.
@@ -102,6 +107,9 @@ impl Settings {
         })?;
         for (name, queue) in &self.queues {
             queue.check().map_err(|error| self.invalid(&["queues", name.as_str(), error.key], error.fix))?;
+        }
+        for (name, limit) in &self.limits {
+            limit.check().map_err(|error| self.invalid(&["limits", name.as_str()], error))?;
         }
         self.worker.check().map_err(|(path, text)| {
             let path: Vec<_> = ["worker"].into_iter().chain(path.iter().map(String::as_str)).collect();
@@ -179,6 +187,7 @@ impl Settings {
     pub(crate) fn topology_of(&self, queues: impl IntoIterator<Item = QueueName>) -> Result<Topology, InvalidConfig> {
         let namespace = &self.broker.namespace;
         let empty = Topology::new(namespace).map_err(|error| self.invalid(&["broker", "namespace"], error))?;
+        let empty = if self.limits.values().all(|limit| limit.per_worker) { empty } else { empty.limits() };
         Ok(queues.into_iter().fold(empty, |topology, name| {
             let settings = self.queue(&name);
             topology.queue(name, settings)

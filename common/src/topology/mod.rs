@@ -17,6 +17,7 @@ pub use declare::{declare, diff};
 pub use definitions::definitions;
 pub use difference::{Difference, Part};
 pub use error::TopologyError;
+pub(crate) use names::check as check_name;
 pub use names::{InvalidName, Names, QueueName};
 pub use parts::{Argument, Binding, Exchange, Queue, Target};
 pub use settings::{InvalidQueueSettings, QueueSettings};
@@ -34,6 +35,7 @@ pub struct Topology {
     worker: Option<String>,
     /// Queues that hold the long tasks of one worker: the work queue, and the worker's instance.
     leases: Vec<(QueueName, String)>,
+    limits: bool,
 }
 
 impl Topology {
@@ -42,7 +44,13 @@ impl Topology {
     /// # Errors
     /// [`InvalidName`] when the namespace breaks the rules of names.
     pub fn new(namespace: &str) -> Result<Self, InvalidName> {
-        Ok(Self { names: Names::new(namespace)?, queues: BTreeMap::new(), worker: None, leases: Vec::new() })
+        Ok(Self {
+            names: Names::new(namespace)?,
+            queues: BTreeMap::new(),
+            worker: None,
+            leases: Vec::new(),
+            limits: false,
+        })
     }
 
     /// Adds a work queue, with its tiers and its dead-letter queue.
@@ -63,6 +71,13 @@ impl Topology {
     #[must_use]
     pub fn lease(mut self, queue: QueueName, instance: &str) -> Self {
         self.leases.push((queue, instance.to_owned()));
+        self
+    }
+
+    /// Adds the queue through which workers keep limits that they share.
+    #[must_use]
+    pub fn limits(mut self) -> Self {
+        self.limits = true;
         self
     }
 
@@ -109,6 +124,9 @@ impl Topology {
     /// The queues.
     pub fn queues(&self) -> Vec<Queue> {
         let mut queues = vec![Queue { name: self.names.lost().to_owned(), arguments: terminal_arguments() }];
+        if self.limits {
+            queues.push(Queue { name: self.names.limits().to_owned(), arguments: limits_arguments() });
+        }
         for (name, settings) in &self.queues {
             match settings.shards {
                 None => queues.push(Queue { name: name.to_string(), arguments: self.work_arguments(name, settings) }),
@@ -242,6 +260,14 @@ fn milliseconds(time: Duration) -> Argument {
     Argument::Number(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
 }
 
+/// The broker delivers to one consumer at a time, which so becomes the keeper of the limits, and to another when that
+/// one is gone. What the keeper has not acknowledged comes first then: with a delivery limit, on RabbitMQ 3.10 too.
+fn limits_arguments() -> BTreeMap<&'static str, Argument> {
+    let mut arguments = terminal_arguments();
+    arguments.insert("x-single-active-consumer", Argument::Flag(true));
+    arguments
+}
+
 fn text(text: &str) -> Argument {
     Argument::Text(text.to_owned())
 }
@@ -298,6 +324,13 @@ mod tests {
             let lets_go = ["publish", "lost", "control", "events"].map(|name| format!("leveret.{name}"));
             assert_eq!(catches, !lets_go.contains(&exchange.name), "{exchange:?}");
         }
+    }
+
+    #[test]
+    fn the_queue_of_the_limits_is_there_only_when_asked_for() {
+        let names = |topology: &Topology| topology.queues().into_iter().map(|queue| queue.name).collect::<Vec<_>>();
+        assert!(!names(&mail()).contains(&"leveret.limits".to_owned()));
+        assert!(names(&mail().limits()).contains(&"leveret.limits".to_owned()));
     }
 
     #[test]

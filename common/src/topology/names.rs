@@ -61,6 +61,7 @@ pub struct Names {
     retry_return: String,
     dead: String,
     lost: String,
+    limits: String,
     control: String,
     events: String,
     worker: String,
@@ -81,6 +82,7 @@ impl Names {
             retry_return: name("return"),
             dead: name("dead"),
             lost: name("lost"),
+            limits: name("limits"),
             control: name("control"),
             events: name("events"),
             worker: name("worker"),
@@ -113,6 +115,16 @@ impl Names {
         &self.lost
     }
 
+    /// Where workers ask whoever keeps the limits that they share.
+    pub fn limits(&self) -> &str {
+        &self.limits
+    }
+
+    /// Where a worker gets the answers; `id` tells it from all others.
+    pub fn limits_of(&self, id: &str) -> String {
+        format!("{}.{id}", self.limits)
+    }
+
     /// Takes commands to workers. Whoever may write to it may steer them.
     pub fn control(&self) -> &str {
         &self.control
@@ -134,7 +146,8 @@ impl Names {
     }
 }
 
-fn check(what: &'static str, name: &str) -> Result<String, InvalidName> {
+/// Whether a name has 1 to 100 letters, digits, `-` and `_`.
+pub(crate) fn check(what: &'static str, name: &str) -> Result<String, InvalidName> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if name.is_empty() || name.len() > 100 || !name.chars().all(allowed) {
         return Err(InvalidName { what, name: name.chars().take(120).collect() });

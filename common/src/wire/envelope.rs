@@ -62,6 +62,8 @@ pub struct Facts {
     pub not_before: Option<UnixMillis>,
     /// Not to run at or after.
     pub expires_at: Option<UnixMillis>,
+    /// Since when it has waited for room under a limit, if it was sent away for that.
+    pub limited_since: Option<UnixMillis>,
     /// Affinity key.
     pub key: Option<String>,
     /// What makes it the same as other tasks of its name, and for how long.
@@ -191,6 +193,7 @@ fn read_facts(
         timeout: None,
         not_before: None,
         expires_at: None,
+        limited_since: None,
         key: None,
         unique: None,
         route: None,
@@ -235,6 +238,7 @@ fn read_headers(queue: &str, headers: &Headers, facts: &mut Facts) -> Result<(),
     facts.backoff = text_header(headers, header::BACKOFF)?.map(|text| text.parse()).transpose()?;
     facts.not_before = time_header(headers, header::NOT_BEFORE)?;
     facts.expires_at = time_header(headers, header::EXPIRES_AT)?;
+    facts.limited_since = time_header(headers, header::LIMITED_SINCE)?.filter(|_| !facts.replayed);
     facts.first_failed_at = time_header(headers, header::FIRST_FAILED_AT)?.filter(|_| !facts.replayed);
     facts.key = text_header(headers, header::KEY)?;
     let window = length_header(headers, header::UNIQUE_MS)?.unwrap_or(Unique::DEFAULT_WINDOW);

@@ -14,7 +14,7 @@ pub(crate) use size::header_frame;
 pub use body::{BodyError, Encoding, Limits};
 pub use envelope::{Envelope, Facts, Unreadable};
 pub use forward::{Share, forward, hand_back, share};
-pub use moves::{DeadReason, Failure, Outgoing, Reply, ReplyStatus, dead, lease, reply, retry};
+pub use moves::{DeadReason, Failure, Outgoing, Reply, ReplyStatus, dead, lease, limited, reply, retry};
 
 use lapin::types::ShortString;
 
@@ -36,6 +36,8 @@ pub mod header {
     pub const NOT_BEFORE: &str = "leveret-not-before";
     /// Not to run at or after this time, in Unix milliseconds: dead-lettered as `expired`.
     pub const EXPIRES_AT: &str = "leveret-expires-at";
+    /// Since when the task has waited for room under a limit, in Unix milliseconds.
+    pub const LIMITED_SINCE: &str = "leveret-limited-since";
     /// Affinity: tasks with the same key belong together.
     pub const KEY: &str = "leveret-key";
     /// Tasks of one name with the same text here are the same: only the first is run.

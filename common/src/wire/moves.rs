@@ -127,8 +127,33 @@ pub fn retry(
     // The next attempt may go to any worker again.
     headers.remove(header::FORWARDS);
     if let Some(failure) = failure {
+        // It has had its turn.
+        headers.retain(|name| name != header::LIMITED_SINCE);
         mark_failed(&mut headers, &envelope.facts, failure);
     }
+    to_tier(envelope, tier, headers, failure)
+}
+
+/// The move of a task for which a limit has no room to the tier queue `tier`, from which it comes back to `queue`. It
+/// has waited since `since`, and keeps that through all its tiers.
+///
+/// # Errors
+/// [`TooLong`] when the tier's name does not fit.
+pub fn limited(
+    envelope: &Envelope,
+    queue: &str,
+    tier: &str,
+    not_before: UnixMillis,
+    since: UnixMillis,
+) -> Result<Outgoing, TooLong> {
+    let mut headers = travelling_headers(envelope, queue);
+    headers.set(header::ATTEMPT, i64::from(envelope.facts.attempt));
+    headers.set(header::NOT_BEFORE, not_before.0);
+    headers.set(header::LIMITED_SINCE, since.0);
+    to_tier(envelope, tier, headers, None)
+}
+
+fn to_tier(envelope: &Envelope, tier: &str, headers: Headers, failure: Option<&Failure>) -> Result<Outgoing, TooLong> {
     Ok(Outgoing {
         exchange: ShortString::default(),
         routing_key: short("tier queue", tier)?,

@@ -14,6 +14,7 @@ pub use batch::{Batch, BatchJob, BatchOptions};
 use crate::{
     context::Context,
     layer::Layers,
+    limits::Gate,
     outcome::{Ended, Error, ErrorKind, Outcome},
     policy::TaskPolicy,
 };
@@ -85,11 +86,13 @@ pub(crate) struct Registered {
 pub(crate) struct Kind {
     registered: Arc<Registered>,
     pub(crate) metrics: TaskMetrics,
+    /// What its tasks have to pass, if a limit is for them.
+    pub(crate) gate: Option<Gate>,
 }
 
 impl Kind {
-    pub(crate) fn new(registered: Arc<Registered>, metrics: TaskMetrics) -> Self {
-        Self { registered, metrics }
+    pub(crate) fn new(registered: Arc<Registered>, metrics: TaskMetrics, gate: Option<Gate>) -> Self {
+        Self { registered, metrics, gate }
     }
 }
 

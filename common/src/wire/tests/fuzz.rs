@@ -9,7 +9,7 @@ use super::{
 use crate::{clock::UnixMillis, trace_context::TraceContext};
 
 /// Headers that are looked at, by us or by the broker.
-const LOOKED_AT: [&str; 23] = [
+const LOOKED_AT: [&str; 24] = [
     header::TASK,
     header::ATTEMPT,
     header::MAX_ATTEMPTS,
@@ -20,6 +20,7 @@ const LOOKED_AT: [&str; 23] = [
     header::TIMEOUT_MS,
     header::NOT_BEFORE,
     header::EXPIRES_AT,
+    header::LIMITED_SINCE,
     header::KEY,
     header::SCHEDULE,
     header::SCHEDULED_AT,
