@@ -170,7 +170,7 @@ impl Steered {
         declare(&ChannelPool::new(publish.clone()), &topology).await.unwrap();
         let queues: Vec<_> = queues.iter().map(|queue| QueueName::new(queue).unwrap()).collect();
         let flags = PauseFlags::new(ChannelPool::new(publish.clone()));
-        let paused = paused_at_start(&flags, &queues).await;
+        let paused = paused_at_start(&flags, &ChannelPool::new(consume.clone()), &queues).await;
         let reports = queues.iter().map(|queue| QueueReport {
             queue: queue.clone(),
             concurrency: 4,

@@ -2,14 +2,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
 use leveret::{
-    Context, Error, Job, Outcome, QueueOptions, QueueSettings, RunningWorker, TaskPolicy, Worker, common::route::Route,
+    Context, Error, Job, Outcome, QueueName, QueueOptions, QueueSettings, Route, RunningWorker, TaskPolicy, Topology,
+    Worker,
+    common::{
+        link::{ChannelPool, Link, Publisher, Role},
+        shards::Reshard,
+    },
     worker::control::ControlSettings,
 };
-use leveret_tests::{PATIENCE, Place, Probe, probe, quick, start, within};
+use leveret_tests::{Place, Probe, probe, quick, start, within};
 use tokio::sync::mpsc;
 
 /// Name of the worker, key, number of the task and share of a broadcast.
@@ -157,5 +163,46 @@ async fn a_tenant_that_floods_a_fair_queue_leaves_the_others_their_turns() {
     assert!(early >= 25, "{early} of 40 had their turn in the first half");
     assert!(last(&|run: &Ran| run.1 == "flood") > 400, "the flood was not put first");
     working.stop().await;
-    let _ = PATIENCE;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn order_holds_while_the_number_of_shards_changes_under_real_workers() {
+    let place = Place::new().await;
+    let (tell, mut ran) = mpsc::unbounded_channel();
+    let ordered = || QueueSettings { shards: Some(2), ..QueueSettings::default() };
+    let anna = worker(&place, "anna", ordered(), tell.clone()).await;
+    let bert = worker(&place, "bert", ordered(), tell.clone()).await;
+    let client = place.client().await;
+    let keys = 16_u64;
+    let publishing = {
+        let client = client.clone();
+        tokio::spawn(async move {
+            for number in 0..60 {
+                // 13 would be tried again; here nothing fails.
+                let number = number + 100;
+                let tasks = (0..keys).map(|key| probe(number).key(&format!("key-{key}")));
+                client.publish_many(tasks).await.into_iter().for_each(|id| drop(id.unwrap()));
+            }
+        })
+    };
+    let queue = QueueName::new("default").unwrap();
+    let settings = QueueSettings { tiers: quick(1).settings.tiers, ..ordered() };
+    let topology = Topology::new("leveret").unwrap().queue(queue.clone(), settings);
+    let link = Link::open(Arc::new(place.settings.clone()), Role::Admin);
+    let (pool, publisher) = (ChannelPool::new(link.clone()), Publisher::new(link.clone()));
+    let reshard = Reshard::new(pool, publisher, topology, queue).unwrap().settle(Duration::from_millis(300));
+    within("four shards", reshard.to(4, |_| ())).await.unwrap();
+    within("three shards", reshard.to(3, |_| ())).await.unwrap();
+    within("all are published", publishing).await.unwrap();
+    let mut by_key: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for (_, key, number, ..) in runs(&mut ran, 60 * keys as usize).await {
+        by_key.entry(key).or_default().push(number);
+    }
+    assert_eq!(by_key.len(), keys as usize);
+    for (key, numbers) in by_key {
+        assert_eq!(numbers, (100..160).collect::<Vec<_>>(), "{key}");
+    }
+    anna.stop().await;
+    bert.stop().await;
+    assert!(ran.try_recv().is_err(), "none is run twice");
 }

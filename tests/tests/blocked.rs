@@ -30,7 +30,8 @@ async fn publishes_wait_and_tasks_go_on() {
     let node = Node::private("blocked").await;
     let place = Place::on(node.broker()).await;
     let (builder, mut runs) = worker(impatient(&place));
-    let worker = start(builder.queue("default", quick(2))).await;
+    // One that says nothing of itself, and so publishes nothing while its tasks are done.
+    let worker = start(builder.queue("default", quick(2)).without_control()).await;
     let health = worker.health();
     let (patient, hasty) = (place.client().await, Client::connect(impatient(&place)).await.unwrap());
     for result in patient.publish_many((0..20).map(probe)).await {

@@ -138,3 +138,32 @@ async fn no_more_is_fetched_ahead_than_the_broker_has_patience_for() {
         worker.stop().await;
     }
 }
+
+/// The whole thing at its real size: `cargo test -p leveret-tests --test long_tasks -- --ignored` takes eight minutes.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes eight minutes; the others do the same in seconds, at a broker that is more impatient"]
+async fn three_minutes_at_a_broker_with_a_consumer_timeout_of_one() {
+    let minute = Duration::from_secs(60);
+    let node = Node::private("long-minutes").await;
+    node.ctl(&["eval", "application:set_env(rabbit, consumer_timeout, 60000)."]).await;
+    let mut place = Place::on(node.broker()).await;
+    place.settings.consumer_timeout = minute;
+    let policy = TaskPolicy::default().long(true).timeout(10 * minute);
+    // Killed first: it has held the task for three minutes by then.
+    let mut victim = Victim::with_long_tasks(env!("CARGO_BIN_EXE_victim"), &place, minute).attached().await;
+    let id = place.client().await.publish_message(probe("hang")).await.unwrap();
+    assert_eq!(victim.run().await, (id.to_string(), 1, false));
+    tokio::time::sleep(3 * minute).await;
+    let (worker, mut runs) = place.worker();
+    let worker = start(worker.policy(policy).queue("default", quick(1))).await;
+    assert!(runs.begun().is_none());
+    victim.kill().await;
+    let run = runs.next().await;
+    assert_eq!((run.id(), run.count()), (id.to_string(), (1, true)));
+    // And then it runs for three minutes more, once.
+    tokio::time::sleep(3 * minute).await;
+    assert!(runs.begun().is_none() && !run.is_given_up());
+    run.done();
+    worker.stop().await;
+    assert_eq!(place.vhost.ready("default").await, 0);
+}

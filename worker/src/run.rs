@@ -89,7 +89,7 @@ impl RunningWorker {
 
         let flags = PauseFlags::new(ChannelPool::new(publish.clone()));
         let paused = match &worker.control {
-            Some(_) => paused_at_start(&flags, &worker.queues()).await,
+            Some(_) => paused_at_start(&flags, &declaring, &worker.queues()).await,
             None => BTreeMap::new(),
         };
         let stopper = Stopper { graceful: CancellationToken::new(), now: CancellationToken::new() };

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, pin::pin};
 
 use clap::Args;
 use leveret::{
-    QueueName, QueueOptions,
+    PoolOptions, QueueName, QueueOptions,
+    layer::Once,
     worker::control::{ControlSettings, LogControl},
 };
 use tracing::{info, warn};
@@ -40,7 +41,13 @@ impl Worker {
         let mut settings = session.settings()?;
         let queues = self.queues(&settings)?;
         self.service.apply(&session, &mut settings);
-        let worker = build(&settings, queues)?;
+        // Queues that are named on the command line are all that it is to consume from.
+        let with_pools = self.queues.is_empty();
+        let once = match &settings.worker.once {
+            Some(once) => Some(once.layer().await?),
+            None => None,
+        };
+        let worker = build(&settings, queues, with_pools, once)?;
         let name = worker_name(&settings).to_owned();
         let mut service = Service::start(&settings, &name, "worker").await?;
         let log = service.log();
@@ -96,7 +103,7 @@ impl Worker {
         if !self.queues.is_empty() {
             return Ok(self.queues.iter().map(|(name, n)| (name.clone(), n.unwrap_or(concurrency))).collect());
         }
-        if !settings.worker.queues.is_empty() {
+        if !settings.worker.queues.is_empty() || !settings.worker.pools.is_empty() {
             let queues = settings.worker.queues.iter();
             return Ok(queues.map(|(name, n)| (name.clone(), self.concurrency.unwrap_or(*n))).collect());
         }
@@ -108,7 +115,12 @@ fn worker_name(settings: &Settings) -> &str {
     settings.worker.name.as_deref().unwrap_or(&settings.broker.name)
 }
 
-fn build(settings: &Settings, queues: BTreeMap<QueueName, usize>) -> Result<leveret::Worker, Failure> {
+fn build(
+    settings: &Settings,
+    queues: BTreeMap<QueueName, usize>,
+    with_pools: bool,
+    once: Option<Once>,
+) -> Result<leveret::Worker, Failure> {
     if settings.tasks.is_empty() {
         let file = settings.file().unwrap_or(DEFAULT_FILE);
         return Err(Failure::new(
@@ -120,11 +132,24 @@ fn build(settings: &Settings, queues: BTreeMap<QueueName, usize>) -> Result<leve
     let mut builder = leveret::Worker::builder(settings.broker.clone())
         .name(worker_name(settings))
         .policy(settings.worker.policy())
-        .grace(settings.worker.grace);
+        .grace(settings.worker.grace)
+        .weight(settings.worker.weight);
     for (name, concurrency) in queues {
         let mut options = QueueOptions::concurrency(concurrency).settings(settings.queue(&name));
         options.prefetch = settings.worker.prefetch;
         builder = builder.queue(name.as_str(), options);
+    }
+    for pool in settings.worker.pools.values().filter(|_| with_pools) {
+        let mut options = PoolOptions::concurrency(pool.concurrency);
+        for (name, weight) in &pool.queues {
+            let mut queue = QueueOptions::concurrency(pool.concurrency).settings(settings.queue(name));
+            queue.prefetch = settings.worker.prefetch;
+            options = options.queue_with(name.as_str(), *weight, queue);
+        }
+        builder = builder.pool(options);
+    }
+    if let Some(once) = once {
+        builder = builder.layer(once);
     }
     for (name, limit) in &settings.limits {
         builder = builder.limit(name.as_str(), limit.clone());

@@ -1,6 +1,7 @@
 //! The whole of `leveret.toml`, put together from the settings of the crates.
 
 mod document;
+mod once;
 mod wording;
 mod worker;
 
@@ -172,6 +173,7 @@ impl Settings {
     /// when it names none.
     pub(crate) fn topology(&self) -> Result<Topology, InvalidConfig> {
         let mut names: Vec<QueueName> = self.queues.keys().chain(self.worker.queues.keys()).cloned().collect();
+        names.extend(self.worker.pools.values().flat_map(|pool| pool.queues.keys()).cloned());
         names.extend(self.task_queues()?);
         for (name, schedule) in &self.schedules {
             let queue = QueueName::new(&schedule.queue);

@@ -4,10 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use leveret::{
     Backoff, QueueName, RetryPolicy, TaskPolicy,
-    common::duration,
+    common::{duration, registry::DEFAULT_BEAT},
     worker::{builder::DEFAULT_GRACE, options::DEFAULT_CONCURRENCY},
 };
 use serde::{Deserialize, Serialize};
+
+use super::once::OnceSettings;
 
 /// What `leveret worker` consumes from, and what holds for tasks that say nothing themselves.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,6 +36,26 @@ pub(crate) struct WorkerSettings {
     /// How long one attempt may run. Default 10 min.
     #[serde(with = "duration")]
     pub(crate) timeout: Duration,
+    /// Its share relative to other workers, where a queue's route is `weighted`. Default 1.
+    pub(crate) weight: u32,
+    /// How often it says that it is alive; it counts as lost after three. Default 2 s.
+    #[serde(with = "duration")]
+    pub(crate) beat: Duration,
+    /// Where it is kept what is done, so that it is not done again: `memory`, `sqlite:FILE`, or the URL of a PostgreSQL or
+    /// Redis. Default: nowhere.
+    pub(crate) once: Option<OnceSettings>,
+    /// `[worker.pools.<name>]`: queues that share their runners.
+    pub(crate) pools: BTreeMap<String, PoolSettings>,
+}
+
+/// A `[worker.pools.<name>]` table.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PoolSettings {
+    /// Tasks of all its queues together that run at once.
+    pub(crate) concurrency: usize,
+    /// The queues, and their weights.
+    pub(crate) queues: BTreeMap<QueueName, u32>,
 }
 
 impl Default for WorkerSettings {
@@ -49,6 +71,10 @@ impl Default for WorkerSettings {
             backoff,
             give_up_after,
             timeout: TaskPolicy::default().timeout,
+            weight: 1,
+            beat: DEFAULT_BEAT,
+            once: None,
+            pools: BTreeMap::new(),
         }
     }
 }
@@ -67,6 +93,18 @@ impl WorkerSettings {
         if let Some((name, concurrency)) = self.queues.iter().find(|(_, concurrency)| !fits(**concurrency)) {
             let text = format!("{concurrency} tasks at once cannot be run: write 1 to 65535");
             return wrong(&["queues", name.as_str()], text);
+        }
+        for (name, pool) in &self.pools {
+            if !fits(pool.concurrency) {
+                let text = format!("{} tasks at once cannot be run: write 1 to 65535", pool.concurrency);
+                return wrong(&["pools", name, "concurrency"], text);
+            }
+            if pool.queues.is_empty() {
+                return wrong(&["pools", name, "queues"], "a pool has at least one queue: name it".to_owned());
+            }
+        }
+        if self.beat.is_zero() {
+            return wrong(&["beat"], "a worker cannot beat all the time: write a length such as \"2s\"".to_owned());
         }
         if self.prefetch == Some(0) {
             let text = "a prefetch of 0 means no limit to the broker: write 1 to 65535, or remove it";

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     clock::UnixMillis,
-    link::{ChannelPool, PoolError, reason, reply_code},
-    topology::{QueueName, argument_table, pause_flag},
+    link::{ChannelPool, LinkState, PoolError, reason, reply_code},
+    topology::{QueueName, argument_table, pause_flag, queue_is_there},
     wire::{JSON, TooLong, short},
 };
 
@@ -178,6 +178,31 @@ impl PauseFlags {
         for queue in queues {
             if let Some(pause) = self.look(queue, None).await? {
                 paused.insert(queue.clone(), pause);
+            }
+        }
+        Ok(paused)
+    }
+
+    /// Whether the broker takes no publishes at present, so that flags cannot be looked at.
+    pub fn is_blocked(&self) -> bool {
+        matches!(self.pool.link().state(), LinkState::Up(live) if live.blocked.borrow().is_some())
+    }
+
+    /// Looks at several queues by way of other channels, without a publish: for a broker that takes none. Why they are
+    /// paused is not known then.
+    ///
+    /// # Errors
+    /// [`PauseError`] when the broker cannot be asked.
+    pub async fn look_on(pool: &ChannelPool, queues: &[QueueName]) -> Result<BTreeMap<QueueName, Pause>, PauseError> {
+        let mut paused = BTreeMap::new();
+        for queue in queues {
+            let there = queue_is_there(pool, &queue.paused()).await;
+            match there {
+                Ok(true) => drop(paused.insert(queue.clone(), Pause { everywhere: true, ..Pause::default() })),
+                Ok(false) => {}
+                Err(error) => {
+                    return Err(PauseError::Broker { queue: queue.clone(), reason: error.to_string() });
+                }
             }
         }
         Ok(paused)

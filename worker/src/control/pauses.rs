@@ -8,7 +8,7 @@ use std::{
 
 use leveret_common::{
     control::{Pause, PauseError, PauseFlags},
-    link::Attachment,
+    link::{Attachment, ChannelPool},
     topology::QueueName,
 };
 use parking_lot::Mutex;
@@ -23,8 +23,12 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// Which of these queues are paused everywhere, asked before a worker subscribes to any. It asks again until the broker
 /// has answered: a queue that is paused must not be worked on for a moment. A user who may not ask takes none to be
-/// paused.
-pub async fn paused_at_start(flags: &PauseFlags, queues: &[QueueName]) -> BTreeMap<QueueName, Pause> {
+/// paused. A broker that takes no publishes is asked through `asking`, which may be the channels that declare queues.
+pub async fn paused_at_start(
+    flags: &PauseFlags,
+    asking: &ChannelPool,
+    queues: &[QueueName],
+) -> BTreeMap<QueueName, Pause> {
     let mut said = false;
     loop {
         match flags.look_at(queues).await {
@@ -34,6 +38,11 @@ pub async fn paused_at_start(flags: &PauseFlags, queues: &[QueueName]) -> BTreeM
                 return BTreeMap::new();
             }
             Err(error) => {
+                if flags.is_blocked()
+                    && let Ok(paused) = PauseFlags::look_on(asking, queues).await
+                {
+                    return paused;
+                }
                 if !std::mem::replace(&mut said, true) {
                     warn!("waiting to know which queues are paused: {error}");
                 }
