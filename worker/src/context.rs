@@ -70,7 +70,7 @@ struct Notes {
 pub(crate) struct Surroundings {
     pub(crate) queue: String,
     pub(crate) worker: String,
-    pub(crate) instance: String,
+    pub(crate) instance: Arc<str>,
     pub(crate) clock: Clock,
     pub(crate) state: Arc<State>,
     /// Cancelled when the worker is told to stop.
@@ -161,6 +161,10 @@ impl Context {
     /// The id of this worker's process, which no other has.
     pub fn instance(&self) -> &str {
         &self.0.lane.instance
+    }
+
+    pub(crate) fn shared_instance(&self) -> Arc<str> {
+        self.0.lane.instance.clone()
     }
 
     /// Number of this attempt, from 1. A worker that is killed, and a snooze, do not raise it.
@@ -336,14 +340,16 @@ impl Context {
     pub(crate) fn change_follow_ups(&self, change: impl Fn(Message) -> Message) {
         let follow_ups = self.take_follow_ups();
         if !follow_ups.is_empty() {
-            self.0.notes.lock().follow_ups = follow_ups.into_iter().map(change).collect();
+            // Not while the lock is held: it may take its time.
+            let changed = follow_ups.into_iter().map(change).collect();
+            self.0.notes.lock().follow_ups = changed;
         }
     }
 
     /// The mark by which the layer [`Once`](crate::layer::Once) tells that this task's work is done: for a handler that
     /// commits it together with its own work. `None` without that layer.
     pub fn once_mark(&self) -> Option<Mark> {
-        self.0.notes.lock().claimed.as_ref().map(|claimed| claimed.mark().clone())
+        self.0.notes.lock().claimed.as_ref().map(|claimed| Mark::clone(claimed.mark()))
     }
 
     pub(crate) fn set_claimed(&self, claimed: Claimed) {

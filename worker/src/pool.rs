@@ -1,8 +1,11 @@
 //! Runners that share the work of one or more queues.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use futures_util::future::join_all;
@@ -158,7 +161,9 @@ async fn serve(intake: Arc<Intake>, mut runner: Runner<Delivery>, slot: Arc<Slot
         }
         // A way is in the list before anything can come by it.
         let Some(Way { lane, inlet }) = ways.get(number) else { continue };
-        runner.run(lane.process(delivery, &slot)).await;
+        // Pinned here: it is some kilobytes large, and is moved no more.
+        let processing = pin!(lane.process(delivery, &slot));
+        runner.run(processing).await;
         inlet.finished();
     }
 }

@@ -194,7 +194,7 @@ impl Start<'_> {
             surroundings: Arc::new(Surroundings {
                 queue: queue.name.to_string(),
                 worker: worker.settings.name.clone(),
-                instance: worker.instance.to_string(),
+                instance: worker.instance.to_string().into(),
                 clock: worker.clock.clone(),
                 state: worker.state.clone(),
                 stopping: self.stopping.clone(),

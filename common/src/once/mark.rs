@@ -1,15 +1,19 @@
 //! What must take effect once.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use super::key::Key;
 use crate::task::TaskId;
 
 /// A piece of work that must take effect once, and who wants to do it: made anew for each delivery of a task.
 #[derive(Clone, Debug)]
 pub struct Mark {
-    key: String,
+    pub(super) key: Key,
     task_id: TaskId,
-    holder: String,
+    worker: Arc<str>,
+    pub(super) delivery: u64,
+    /// Whether tasks with other ids may have the same key.
+    pub(super) shared: bool,
     window: Duration,
     lease: Duration,
 }
@@ -25,20 +29,29 @@ impl Mark {
 
     /// The task itself: each delivery and each publish under the same id is the same work. `worker` is the instance
     /// of the worker that wants to do it.
-    pub fn of_task(id: &TaskId, worker: &str) -> Self {
-        Self::new(key("task", &[id.as_str()]), id, worker)
+    pub fn of_task(id: &TaskId, worker: impl Into<Arc<str>>) -> Self {
+        Self::new(key("task", &["task:", id.as_str()], &[id.as_str()]), false, id, worker.into())
     }
 
     /// All tasks named `task` that have the same `unique` key, of which `id` is one.
-    pub fn unique(task: &str, unique: &str, id: &TaskId, worker: &str) -> Self {
-        Self::new(key("unique", &[task, unique]), id, worker)
+    pub fn unique(task: &str, unique: &str, id: &TaskId, worker: impl Into<Arc<str>>) -> Self {
+        // With its length, ("a:b", "c") and ("a", "b:c") are two keys.
+        let length = task.len().to_string();
+        let key = key("unique", &["unique:", &length, ":", task, ":", unique], &[task, unique]);
+        Self::new(key, true, id, worker.into())
     }
 
-    fn new(key: String, id: &TaskId, worker: &str) -> Self {
-        let task_id = if storable(id.as_str()) { id.clone() } else { TaskId::derived(&[id.as_str()]) };
-        // The number tells this delivery from an earlier one to the same worker, which may still run.
-        let holder = format!("{worker}/{:016x}", fastrand::u64(..));
-        Self { key, task_id, holder, window: Self::DEFAULT_WINDOW, lease: Self::DEFAULT_LEASE }
+    fn new(key: Key, shared: bool, id: &TaskId, worker: Arc<str>) -> Self {
+        Self {
+            key,
+            task_id: if storable(id.as_str()) { id.clone() } else { TaskId::derived(&[id.as_str()]) },
+            worker,
+            // Tells this delivery from an earlier one to the same worker, which may still run.
+            delivery: fastrand::u64(..),
+            shared,
+            window: Self::DEFAULT_WINDOW,
+            lease: Self::DEFAULT_LEASE,
+        }
     }
 
     /// Sets how long it is remembered that the work was done. Default a day. It should be longer than a message may
@@ -58,7 +71,7 @@ impl Mark {
 
     /// The text that stands for the work: the same for all who want to do it. At most 255 bytes, none of them zero.
     pub fn key(&self) -> &str {
-        &self.key
+        self.key.as_str()
     }
 
     /// The id of the task that claims it. One with a zero byte, which databases refuse, is replaced by a hash of it.
@@ -67,8 +80,8 @@ impl Mark {
     }
 
     /// Who claims it: the worker, and this delivery to it.
-    pub fn holder(&self) -> &str {
-        &self.holder
+    pub fn holder(&self) -> String {
+        format!("{}/{:016x}", self.worker, self.delivery)
     }
 
     /// How long it is remembered that the work was done.
@@ -86,15 +99,14 @@ fn storable(text: &str) -> bool {
     !text.contains('\0')
 }
 
-fn key(kind: &str, parts: &[&str]) -> String {
-    let (last, before) = parts.split_last().unwrap_or((&"", &[]));
-    let mut key = format!("{kind}:");
-    for part in before {
-        // With their lengths, ["a:b", "c"] and ["a", "b:c"] are two keys.
-        key.push_str(&format!("{}:{part}:", part.len()));
+/// The pieces, one after the other, or a hash of the parts where those make no key.
+fn key(kind: &str, pieces: &[&str], parts: &[&str]) -> Key {
+    let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+    if length <= LONGEST_KEY && parts.iter().all(|part| storable(part)) {
+        Key::of(pieces)
+    } else {
+        Key::of(&[kind, "-hash:", TaskId::derived(parts).as_str()])
     }
-    key.push_str(last);
-    if key.len() <= LONGEST_KEY && storable(&key) { key } else { format!("{kind}-hash:{}", TaskId::derived(parts)) }
 }
 
 #[cfg(test)]
@@ -104,8 +116,8 @@ mod tests {
     #[test]
     fn keys_are_told_apart_and_fit_into_a_store() {
         let id: TaskId = "order-17".parse().unwrap();
-        let unique = |task, key| Mark::unique(task, key, &id, "w").key;
-        assert_eq!(Mark::of_task(&id, "w").key, "task:order-17");
+        let unique = |task, key| Mark::unique(task, key, &id, "w").key().to_owned();
+        assert_eq!(Mark::of_task(&id, "w").key(), "task:order-17");
         assert_eq!(unique("mail.send", "ann"), "unique:9:mail.send:ann");
         assert_ne!(unique("a:b", "c"), unique("a", "b:c"));
         let long = "k".repeat(100_000);
@@ -120,6 +132,6 @@ mod tests {
     #[test]
     fn two_deliveries_to_one_worker_are_two_holders() {
         let id = TaskId::new();
-        assert_ne!(Mark::of_task(&id, "w").holder, Mark::of_task(&id, "w").holder);
+        assert_ne!(Mark::of_task(&id, "w").holder(), Mark::of_task(&id, "w").holder());
     }
 }

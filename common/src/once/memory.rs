@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use futures_util::future::{self, BoxFuture, FutureExt};
 use parking_lot::Mutex;
 
-use super::{Claim, Mark, OnceError, OnceStore};
+use super::{Claim, Mark, OnceError, OnceStore, key::Key};
 use crate::{
     clock::{Clock, UnixMillis},
     task::TaskId,
@@ -26,14 +26,16 @@ pub struct MemoryOnce {
 /// oldest make room for new ones without a list of who is oldest.
 #[derive(Debug, Default)]
 struct Generations {
-    younger: HashMap<String, Entry>,
-    elder: HashMap<String, Entry>,
+    younger: HashMap<Key, Entry>,
+    elder: HashMap<Key, Entry>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    task_id: TaskId,
-    holder: String,
+    /// `None` if the key tells already.
+    task_id: Option<Box<TaskId>>,
+    /// Which delivery it is; the number is random, so that no two have the same.
+    holder: u64,
     state: State,
     until: UnixMillis,
 }
@@ -47,41 +49,44 @@ enum State {
 
 impl Entry {
     fn of(mark: &Mark, state: State, until: UnixMillis) -> Self {
-        Self { task_id: mark.task_id().clone(), holder: mark.holder().to_owned(), state, until }
+        let task_id = mark.shared.then(|| Box::new(mark.task_id().clone()));
+        Self { task_id, holder: mark.delivery, state, until }
     }
 
     fn is_held_by(&self, mark: &Mark) -> bool {
-        self.state == State::Running && self.holder == mark.holder()
+        self.state == State::Running && self.holder == mark.delivery
+    }
+
+    /// The other task that has it, if another has.
+    fn other(&self, mark: &Mark) -> Option<&TaskId> {
+        self.task_id.as_deref().filter(|id| *id != mark.task_id())
     }
 }
 
 impl Generations {
     /// What is known of a mark, if its time is not over.
     fn live(&mut self, mark: &Mark, now: UnixMillis) -> Option<&mut Entry> {
-        let entry = match self.younger.get_mut(mark.key()) {
+        let entry = match self.younger.get_mut(&mark.key) {
             Some(entry) => Some(entry),
-            None => self.elder.get_mut(mark.key()),
+            None => self.elder.get_mut(&mark.key),
         };
         entry.filter(|entry| entry.until > now)
     }
 
-    /// Writes a mark; returns what fell out to make room.
-    fn put(&mut self, mark: &Mark, entry: Entry, half: usize, now: UnixMillis) -> HashMap<String, Entry> {
-        self.elder.remove(mark.key());
-        self.younger.insert(mark.key().to_owned(), entry);
-        if self.younger.len() < half {
-            return HashMap::new();
+    /// Writes a mark, and drops the elder half if that fills the younger one.
+    fn put(&mut self, mark: &Mark, entry: Entry, half: usize, now: UnixMillis) {
+        self.elder.remove(&mark.key);
+        self.younger.insert(mark.key.clone(), entry);
+        if self.younger.len() >= half {
+            std::mem::swap(&mut self.younger, &mut self.elder);
+            // What is at work is not forgotten, however long it takes.
+            self.younger.retain(|_, entry| entry.state == State::Running && entry.until > now);
         }
-        let younger = std::mem::take(&mut self.younger);
-        let mut dropped = std::mem::replace(&mut self.elder, younger);
-        // What is at work is not forgotten, however long it takes.
-        self.younger.extend(dropped.extract_if(|_, entry| entry.state == State::Running && entry.until > now));
-        dropped
     }
 }
 
 impl MemoryOnce {
-    /// How many marks are remembered unless set otherwise. They take about 300 bytes each.
+    /// How many marks are remembered unless set otherwise. They take 100 to 200 bytes each.
     pub const DEFAULT_CAPACITY: usize = 100_000;
 
     /// Room for [`MemoryOnce::DEFAULT_CAPACITY`] marks.
@@ -94,29 +99,27 @@ impl MemoryOnce {
         Self { clock, half: (marks / 2).max(1), marks: Mutex::default() }
     }
 
-    fn put(&self, marks: &mut Generations, mark: &Mark, state: State, now: UnixMillis) -> HashMap<String, Entry> {
+    fn put(&self, marks: &mut Generations, mark: &Mark, state: State, now: UnixMillis) {
         let length = if state == State::Running { mark.leased_for() } else { mark.remembered_for() };
-        marks.put(mark, Entry::of(mark, state, now + length), self.half, now)
+        marks.put(mark, Entry::of(mark, state, now + length), self.half, now);
     }
 
     fn claim_now(&self, mark: &Mark, redelivered: bool) -> Claim {
         let now = self.clock.now();
         let mut marks = self.marks.lock();
         if let Some(entry) = marks.live(mark, now) {
-            let same = entry.task_id == *mark.task_id();
+            if let Some(other) = entry.other(mark) {
+                return Claim::Duplicate { of: other.clone() };
+            }
             match entry.state {
-                _ if !same => return Claim::Duplicate { of: entry.task_id.clone() },
                 State::Done => return Claim::Done,
-                State::Running if entry.holder != mark.holder() && !redelivered => {
+                State::Running if entry.holder != mark.delivery && !redelivered => {
                     return Claim::Busy { until: entry.until };
                 }
                 State::Running | State::Waiting => {}
             }
         }
-        let dropped = self.put(&mut marks, mark, State::Running, now);
-        drop(marks);
-        // Thousands at once take their time to be dropped: not while others wait for the lock.
-        drop(dropped);
+        self.put(&mut marks, mark, State::Running, now);
         Claim::First
     }
 
@@ -136,17 +139,14 @@ impl MemoryOnce {
         let now = self.clock.now();
         let mut marks = self.marks.lock();
         match marks.live(mark, now) {
-            Some(entry) if entry.task_id != *mark.task_id() => Err(lost(mark)),
-            // The common case: nothing is allocated, and the entry stays where it is.
+            Some(entry) if entry.other(mark).is_some() => Err(lost(mark)),
             Some(entry) => {
                 entry.state = State::Done;
                 entry.until = now + mark.remembered_for();
                 Ok(())
             }
             None => {
-                let dropped = self.put(&mut marks, mark, State::Done, now);
-                drop(marks);
-                drop(dropped);
+                self.put(&mut marks, mark, State::Done, now);
                 Ok(())
             }
         }
@@ -165,8 +165,8 @@ impl MemoryOnce {
         let now = self.clock.now();
         let mut marks = self.marks.lock();
         if marks.live(mark, now).is_some_and(|entry| entry.is_held_by(mark)) {
-            marks.younger.remove(mark.key());
-            marks.elder.remove(mark.key());
+            marks.younger.remove(&mark.key);
+            marks.elder.remove(&mark.key);
         }
     }
 }

@@ -29,6 +29,7 @@
 //! [`MemoryOnce`] remembers as long as its process lives. `leveret-store` has stores that outlive it, and a way to
 //! commit the mark together with the work.
 
+mod key;
 mod mark;
 mod memory;
 mod store;

@@ -53,10 +53,10 @@ impl Once {
         let facts = context.facts();
         match &facts.unique {
             Some(unique) => {
-                let mark = Mark::unique(&facts.task, &unique.key, &facts.id, context.instance());
+                let mark = Mark::unique(&facts.task, &unique.key, &facts.id, context.shared_instance());
                 Some(mark.window(unique.window))
             }
-            None if facts.id_was_given => Some(Mark::of_task(&facts.id, context.instance()).window(self.window)),
+            None if facts.id_was_given => Some(Mark::of_task(&facts.id, context.shared_instance()).window(self.window)),
             None => None,
         }
     }
@@ -91,7 +91,7 @@ impl Once {
 impl Layer for Once {
     fn around<'a>(&'a self, context: &'a Context, next: Next<'a>) -> BoxFuture<'a, Ended> {
         Box::pin(async move {
-            let Some(mark) = self.mark(context) else { return next.run(context).await };
+            let Some(mark) = self.mark(context).map(Arc::new) else { return next.run(context).await };
             match self.store.claim(&mark, context.is_redelivered()).await {
                 Ok(Claim::First) => {
                     context.set_claimed(Claimed { store: self.store.clone(), mark: mark.clone() });
@@ -116,7 +116,7 @@ impl Layer for Once {
 #[derive(Debug)]
 pub(crate) struct Claimed {
     store: Arc<dyn OnceStore>,
-    mark: Mark,
+    mark: Arc<Mark>,
 }
 
 impl Claimed {

@@ -58,9 +58,13 @@ impl RateLimit {
 impl Layer for RateLimit {
     fn around<'a>(&'a self, context: &'a Context, next: Next<'a>) -> BoxFuture<'a, Ended> {
         Box::pin(async move {
-            match self.turn(Instant::now()) {
+            let now = Instant::now();
+            match self.turn(now) {
                 Ok(due) => {
-                    sleep_until(due).await;
+                    // A timer takes up to a millisecond even for a moment that has passed.
+                    if due > now {
+                        sleep_until(due).await;
+                    }
                     next.run(context).await
                 }
                 Err(later) => Ok(crate::outcome::Outcome::Snooze(later)),
