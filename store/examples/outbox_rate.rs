@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p leveret-store --features postgres --example outbox_rate -- POSTGRES_URL AMQP_URL [ROWS]`
 //! with the addresses that `scripts/services` and `rabbitmq/up --url` print. It leaves the queue `rate` and the tables
-//! `leveret_*` behind.
+//! `leveret_*` behind: a queue takes a million messages, and then refuses more until it is emptied.
 
 use std::{error::Error, time::Duration};
 

@@ -136,7 +136,7 @@ async fn a_rate_holds_at_one_worker_and_what_would_wait_long_comes_back_later() 
     let (ran, mut runs) = mpsc::unbounded_channel();
     let worker = Worker::builder(place.settings.clone())
         .queue("default", quick(16))
-        .layer(RateLimit::new(1, Duration::from_secs(3_600)).burst(3))
+        .layer(RateLimit::new("1/h burst 3".parse().unwrap()))
         .task(move |_: Context, job: Job<Probe>| {
             ran.send(job.arguments.0).unwrap();
             async { Ok::<_, Error>(Outcome::Done) }

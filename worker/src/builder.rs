@@ -1,7 +1,7 @@
 //! Putting a worker together.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     fmt,
     sync::Arc,
     time::Duration,
@@ -10,17 +10,16 @@ use std::{
 use bytes::Bytes;
 use leveret_common::{
     clock::Clock,
-    config::{BrokerSettings, InvalidSetting},
-    duration,
-    limit::{InvalidTerms, LimitName, LimitSettings},
-    registry::{About, Instance, TaskAbout},
+    config::BrokerSettings,
+    limit::LimitSettings,
+    registry::Instance,
     task::{Task, TaskDefaults},
-    topology::{InvalidName, InvalidQueueSettings, QueueName, Topology},
 };
 
+pub use crate::{build_error::BuildError, plan::Worker};
 use crate::{
     context::Context,
-    control::{ControlSettings, Who},
+    control::ControlSettings,
     exec::{ExecSettings, ExecSettingsError},
     exec_handler::ExecHandler,
     handler::{
@@ -30,9 +29,9 @@ use crate::{
         function::{Own, Raw, Typed},
     },
     layer::{Layer, Metrics, TimeLimit, Tracing},
-    limits::Limits,
     options::{DEFAULT_CONCURRENCY, PoolOptions, QueueOptions},
     outcome::{Error, Outcome},
+    plan,
     policy::TaskPolicy,
     state::State,
 };
@@ -42,38 +41,6 @@ pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 
 /// Threads for functions that block, unless told otherwise.
 pub const DEFAULT_BLOCKING_THREADS: usize = 16;
-
-/// A worker that has not been started. Made by [`Worker::builder`].
-#[derive(Debug)]
-pub struct Worker {
-    pub(crate) settings: Arc<BrokerSettings>,
-    pub(crate) instance: Instance,
-    /// Its share relative to others, where tasks are shared out by weight.
-    weight: u32,
-    /// How it is steered and announced, if it is.
-    pub(crate) control: Option<ControlSettings>,
-    pub(crate) pools: Vec<PoolPlan>,
-    pub(crate) kinds: HashMap<String, Arc<Registered>>,
-    pub(crate) state: Arc<State>,
-    pub(crate) limits: BTreeMap<LimitName, LimitSettings>,
-    pub(crate) grace: Duration,
-    pub(crate) clock: Clock,
-}
-
-/// A pool as it was checked.
-#[derive(Debug)]
-pub(crate) struct PoolPlan {
-    pub(crate) concurrency: usize,
-    pub(crate) queues: Vec<QueuePlan>,
-}
-
-/// A queue of a pool as it was checked.
-#[derive(Debug)]
-pub(crate) struct QueuePlan {
-    pub(crate) name: QueueName,
-    pub(crate) weight: u32,
-    pub(crate) options: QueueOptions,
-}
 
 impl Worker {
     /// Begins a worker for the broker of `settings`.
@@ -95,52 +62,6 @@ impl Worker {
             weight: 1,
             control: Some(ControlSettings::default()),
         }
-    }
-
-    /// Sets how it is steered from afar and announced; see [`WorkerBuilder::control`].
-    #[must_use]
-    pub fn control(mut self, settings: ControlSettings) -> Self {
-        self.control = Some(settings);
-        self
-    }
-
-    /// The names of its queues.
-    pub(crate) fn queues(&self) -> Vec<QueueName> {
-        self.pools.iter().flat_map(|pool| &pool.queues).map(|queue| queue.name.clone()).collect()
-    }
-
-    /// Whether it has to know who else is alive: for routes, and for shards with an order.
-    pub(crate) fn wants_peers(&self) -> bool {
-        let mut queues = self.pools.iter().flat_map(|pool| &pool.queues);
-        queues.any(|queue| queue.options.settings.is_routed() || queue.options.settings.is_ordered())
-    }
-
-    /// What it says about itself when it starts.
-    pub(crate) fn who(&self) -> Who {
-        let about = |(name, kind): (&String, &Arc<Registered>)| TaskAbout {
-            name: name.clone(),
-            queue: Some(kind.queue.clone()),
-            schema: kind.schema.clone(),
-        };
-        let mut tasks: Vec<_> = self.kinds.iter().map(about).collect();
-        tasks.sort_by(|one, other| one.name.cmp(&other.name));
-        Who {
-            name: self.settings.name.clone(),
-            instance: self.instance,
-            weight: self.weight,
-            about: About::this_process(self.clock.now(), tasks),
-        }
-    }
-
-    /// The queues of this worker, with their tiers and dead-letter queues, and that of the limits that it shares.
-    ///
-    /// # Errors
-    /// [`InvalidName`] when the namespace breaks the rules of names.
-    pub fn topology(&self) -> Result<Topology, InvalidName> {
-        let empty = Topology::new(&self.settings.namespace)?.worker(&self.settings.name);
-        let empty = if Limits::are_shared(&self.limits) { empty.limits() } else { empty };
-        let queues = self.pools.iter().flat_map(|pool| &pool.queues);
-        Ok(queues.fold(empty, |topology, queue| topology.queue(queue.name.clone(), queue.options.settings.clone())))
     }
 }
 
@@ -394,10 +315,10 @@ impl WorkerBuilder {
                 self = self.queue(&name, DEFAULT_CONCURRENCY);
             }
         }
-        let mut pools = plan(std::mem::take(&mut self.pools))?;
+        let mut pools = plan::pools(std::mem::take(&mut self.pools))?;
         let kinds = self.kinds()?;
-        let limits = limits(std::mem::take(&mut self.limits))?;
-        fit_consumer_timeout(&mut pools, &kinds, self.settings.consumer_timeout)?;
+        let limits = plan::limits(std::mem::take(&mut self.limits))?;
+        plan::fit_consumer_timeout(&mut pools, &kinds, self.settings.consumer_timeout)?;
         Ok(Worker {
             settings: Arc::new(self.settings),
             instance: Instance::new(),
@@ -456,154 +377,4 @@ fn overridden(mut policy: TaskPolicy, task: &TaskDefaults) -> TaskPolicy {
     policy.retry = task.retry_policy(&policy.retry);
     policy.long |= task.long;
     policy
-}
-
-/// Refuses tasks that may be unacknowledged for longer than the broker allows: it would give them to another worker
-/// while they run. What is fetched ahead waits for what runs before it, and the broker's clock is running meanwhile: so
-/// no more is fetched than can run at once where that would take too long.
-fn fit_consumer_timeout(
-    pools: &mut [PoolPlan],
-    kinds: &HashMap<String, Arc<Registered>>,
-    limit: Duration,
-) -> Result<(), BuildError> {
-    let short = kinds.iter().filter(|(_, kind)| !kind.policy.long);
-    let Some((task, kind)) = short.max_by_key(|(_, kind)| kind.policy.timeout) else { return Ok(()) };
-    let timeout = kind.policy.timeout;
-    if timeout >= limit {
-        let (timeout, limit) = (duration::format(timeout), duration::format(limit));
-        return Err(BuildError::TooLong { task: task.clone(), timeout, limit });
-    }
-    for QueuePlan { options, .. } in pools.iter_mut().flat_map(|pool| &mut pool.queues) {
-        let turns = usize::from(options.effective_prefetch()).div_ceil(options.concurrency);
-        let turns = u32::try_from(turns).unwrap_or(u32::MAX);
-        // A prefetch that was chosen is trusted: short tasks are given long timeouts by default.
-        if options.prefetch.is_none() && timeout.saturating_mul(turns) >= limit {
-            options.prefetch = u16::try_from(options.concurrency).ok();
-        }
-    }
-    Ok(())
-}
-
-/// Checks the limits.
-fn limits(given: Vec<(String, LimitSettings)>) -> Result<BTreeMap<LimitName, LimitSettings>, BuildError> {
-    let mut limits = BTreeMap::new();
-    for (name, settings) in given {
-        settings.check().map_err(|reason| BuildError::Limit { name: name.clone(), reason })?;
-        if limits.insert(LimitName::new(&name)?, settings).is_some() {
-            return Err(BuildError::TwiceTheLimit { name });
-        }
-    }
-    Ok(limits)
-}
-
-/// Checks the pools.
-fn plan(pools: Vec<PoolOptions>) -> Result<Vec<PoolPlan>, BuildError> {
-    let mut seen = BTreeSet::new();
-    let mut plans = Vec::new();
-    for pool in pools {
-        let mut queues = Vec::new();
-        for (queue, weight, mut options) in pool.queues {
-            options.concurrency = pool.concurrency;
-            if options.concurrency == 0 || options.concurrency > usize::from(u16::MAX) {
-                return Err(BuildError::Concurrency { queue, concurrency: options.concurrency });
-            }
-            options.settings.check().map_err(|source| BuildError::Queue { queue: queue.clone(), source })?;
-            let name = QueueName::new(&queue)?;
-            if !seen.insert(name.clone()) {
-                return Err(BuildError::TwiceTheQueue { queue });
-            }
-            queues.push(QueuePlan { name, weight, options });
-        }
-        if queues.is_empty() {
-            return Err(BuildError::EmptyPool);
-        }
-        plans.push(PoolPlan { concurrency: pool.concurrency, queues });
-    }
-    Ok(plans)
-}
-
-/// The worker cannot be built.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// No handler was given.
-    #[error("the worker has no tasks: add some with `.task(..)`, or as [tasks.\"name\"] tables in leveret.toml")]
-    NoTasks,
-    /// Two handlers have the same name.
-    #[error("two handlers are given for task {task:?}: a task has one handler, so remove or rename one of them")]
-    TwoHandlers {
-        /// The task.
-        task: String,
-    },
-    /// A queue was given twice.
-    #[error("queue {queue:?} is given twice: give it once, with the concurrency that you want")]
-    TwiceTheQueue {
-        /// The queue.
-        queue: String,
-    },
-    /// The concurrency is out of range.
-    #[error("queue {queue:?} cannot run {concurrency} tasks at once: choose 1 to 65535")]
-    Concurrency {
-        /// The queue.
-        queue: String,
-        /// What was given.
-        concurrency: usize,
-    },
-    /// The settings of a queue cannot work.
-    #[error("queue {queue:?}")]
-    Queue {
-        /// The queue.
-        queue: String,
-        /// What is wrong with them.
-        source: InvalidQueueSettings,
-    },
-    /// A pool has no queue.
-    #[error("a pool has no queue: name those that its runners are to serve")]
-    EmptyPool,
-    /// A policy or a layer was given for a task without a handler.
-    #[error("task {task:?} has a policy or a layer, and no handler: is its name right?")]
-    NoHandler {
-        /// The task.
-        task: String,
-    },
-    /// A task may run for longer than the broker leaves a delivery unacknowledged.
-    #[error(
-        "task {task:?} may run for {timeout}, and RabbitMQ takes back what is not acknowledged within {limit}, to give it \
-         to another worker: mark the task `long`, or raise consumer_timeout in RabbitMQ's configuration and in [broker] \
-         alike"
-    )]
-    TooLong {
-        /// The task.
-        task: String,
-        /// Its timeout.
-        timeout: String,
-        /// The broker's limit, as the settings have it.
-        limit: String,
-    },
-    /// A timeout of zero.
-    #[error("task {task:?} has a timeout of zero, which leaves it no time to run")]
-    NoTime {
-        /// The task.
-        task: String,
-    },
-    /// A limit admits nothing, or everything.
-    #[error("limit {name:?}: {reason}")]
-    Limit {
-        /// The limit.
-        name: String,
-        /// What is wrong with it.
-        reason: InvalidTerms,
-    },
-    /// A limit was given twice.
-    #[error("limit {name:?} is given twice: give it once, or give one of them another name")]
-    TwiceTheLimit {
-        /// The limit.
-        name: String,
-    },
-    /// A name breaks the rules.
-    #[error(transparent)]
-    Name(#[from] InvalidName),
-    /// A setting cannot work.
-    #[error(transparent)]
-    Settings(#[from] InvalidSetting),
 }

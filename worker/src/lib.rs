@@ -16,6 +16,7 @@
 //! | [`shards`] | a worker's part in queues in shards |
 //! | [`exec`] | tasks run as commands and HTTP calls |
 
+mod build_error;
 pub mod builder;
 pub mod context;
 pub mod control;
@@ -33,6 +34,7 @@ pub mod limits;
 pub mod options;
 pub mod outcome;
 mod peers;
+mod plan;
 pub mod policy;
 mod pool;
 pub mod run;

@@ -117,6 +117,11 @@ impl Error {
         matches!(self.kind, ErrorKind::Retry | ErrorKind::RetryAfter(_) | ErrorKind::TimedOut | ErrorKind::Panicked)
     }
 
+    /// Whether the task was called off.
+    pub fn is_cancelled(&self) -> bool {
+        self.kind == ErrorKind::Cancelled
+    }
+
     /// Whether the attempt went wrong, as opposed to being called off or given back.
     pub(crate) fn is_failure(&self) -> bool {
         !matches!(self.kind, ErrorKind::Cancelled | ErrorKind::Stopped)

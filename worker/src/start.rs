@@ -19,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::{
-    builder::{PoolPlan, QueuePlan, Worker},
     context::{Surroundings, Tally},
     forward::Forwarder,
     handler::Kind,
@@ -27,6 +26,7 @@ use crate::{
     lease::Leases,
     limits::Limits,
     peers::Peers,
+    plan::{PoolPlan, QueuePlan, Worker},
     pool::Pool,
     run::StartError,
     shards::{self, ShardSettings, Shards},

@@ -23,6 +23,11 @@ impl Held {
         self.0.iter().filter(|(_, pause)| pause.until > now).map(|(queue, _)| queue.as_str()).collect()
     }
 
+    /// Whether no queue has refused anything since it last took a message.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// When the next one is to be tried.
     pub(super) fn next_try(&self, now: UnixMillis) -> Option<UnixMillis> {
         self.0.values().map(|pause| pause.until).filter(|&until| until > now).min()
@@ -42,9 +47,7 @@ impl Held {
 
     /// The queue took a message.
     pub(super) fn free(&mut self, queue: &str) {
-        if !self.0.is_empty() {
-            self.0.remove(queue);
-        }
+        self.0.remove(queue);
     }
 }
 

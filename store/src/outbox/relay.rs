@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use futures_util::{FutureExt, future::join};
 use leveret_common::{
     client::Client,
     clock::{Clock, UnixMillis},
@@ -131,13 +132,14 @@ impl Relay {
         }
     }
 
-    /// Publishes batch after batch until it is stopped.
+    /// Publishes batch after batch until it is stopped. While one is on its way, the next is read.
     async fn publish(&self, stop: &CancellationToken) {
         let mut held = Held::default();
         // Dead rows lie at the head of the table until the database has cleared them away: reading on from where the
         // last batch ended passes them over.
         let mut after = i64::MIN;
         let mut looked_back = self.clock().now();
+        let mut ahead = None;
         while !stop.is_cancelled() {
             let now = self.clock().now();
             if now.since(looked_back) >= LOOK_BACK {
@@ -145,8 +147,13 @@ impl Relay {
             }
             if after == i64::MIN {
                 looked_back = now;
+                ahead = None;
             }
-            let rows = match self.rows.next(after, &held.names(now), i64::from(self.batch)).await {
+            let rows = match ahead.take() {
+                Some(rows) => rows,
+                None => self.read(after, &held.names(now)).await,
+            };
+            let rows = match rows {
                 Ok(rows) => rows,
                 Err(error) => {
                     warn!(%error, "the outbox cannot be read; trying again");
@@ -163,11 +170,22 @@ impl Relay {
                 continue;
             };
             after = last;
-            if !self.settle(rows, &mut held).await {
+            let (settled, read) = if held.is_empty() {
+                join(self.settle(rows, &mut held), self.read(after, &[]).map(Some)).await
+            } else {
+                (self.settle(rows, &mut held).await, None)
+            };
+            // What was read ahead may be for a queue that is held by now.
+            ahead = read.filter(|_| held.is_empty());
+            if !settled {
                 after = i64::MIN;
                 self.rest(stop, self.clock().now() + BREATH).await;
             }
         }
+    }
+
+    async fn read(&self, after: i64, less: &[&str]) -> sqlx::Result<Vec<Row>> {
+        self.rows.next(after, less, i64::from(self.batch)).await
     }
 
     async fn rest(&self, stop: &CancellationToken, until: UnixMillis) {

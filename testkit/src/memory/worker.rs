@@ -54,6 +54,7 @@ impl Layer for Listening {
         let end = match ended {
             Ok(Outcome::Discard(reason)) => End::Discarded { reason: reason.clone() },
             Ok(Outcome::Cancel(reason)) => End::Cancelled { reason: reason.clone() },
+            Err(error) if error.is_cancelled() => End::Cancelled { reason: error.to_string() },
             _ => return,
         };
         self.0.state().journal.said(context.id().as_str(), end);

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use leveret_common::limit::Rate;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep_until};
 
@@ -10,7 +11,15 @@ use crate::{context::Context, outcome::Ended};
 /// At most so many attempts in a time at this worker, evenly spread. An attempt waits for its turn; if that is more
 /// than five seconds away, the task is snoozed until then, and its runner is free for others.
 ///
-/// For a rate across all workers see the limits of the worker's builder.
+/// For a rate across all workers, or by key, see [`WorkerBuilder::limit`](crate::builder::WorkerBuilder::limit).
+///
+/// ```
+/// use leveret_worker::layer::RateLimit;
+///
+/// let layer = RateLimit::new("100/s burst 20".parse()?);
+/// # let _ = layer;
+/// # Ok::<(), leveret_common::limit::InvalidRate>(())
+/// ```
 #[derive(Debug)]
 pub struct RateLimit {
     /// From one attempt to the next.
@@ -25,16 +34,10 @@ pub struct RateLimit {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl RateLimit {
-    /// At most `attempts` (at least 1) in each `period`, without a burst.
-    pub fn new(attempts: u32, period: Duration) -> Self {
-        Self { interval: period / attempts.max(1), ahead: Duration::ZERO, next: Mutex::default() }
-    }
-
-    /// Lets so many attempts through at once after a pause.
-    #[must_use]
-    pub fn burst(mut self, attempts: u32) -> Self {
-        self.ahead = self.interval.saturating_mul(attempts.saturating_sub(1));
-        self
+    /// At most so many attempts in a time.
+    pub fn new(rate: Rate) -> Self {
+        let ahead = rate.interval().saturating_mul(rate.most_at_once().saturating_sub(1));
+        Self { interval: rate.interval(), ahead, next: Mutex::default() }
     }
 
     /// When the next attempt may begin; it is then taken to. `None` when that is too far away to wait for, with the
@@ -70,6 +73,10 @@ impl Layer for RateLimit {
 mod tests {
     use super::*;
 
+    fn limit(rate: &str) -> RateLimit {
+        RateLimit::new(rate.parse().unwrap())
+    }
+
     fn waits(limit: &RateLimit, now: Instant, count: usize) -> Vec<u64> {
         (0..count)
             .map(|_| match limit.turn(now) {
@@ -82,7 +89,7 @@ mod tests {
     #[test]
     fn attempts_are_spread_evenly() {
         let now = Instant::now();
-        let limit = RateLimit::new(10, Duration::from_secs(1));
+        let limit = limit("10/s");
         assert_eq!(waits(&limit, now, 4), [0, 100, 200, 300]);
         assert_eq!(waits(&limit, now + Duration::from_secs(9), 2), [0, 100]);
     }
@@ -90,7 +97,7 @@ mod tests {
     #[test]
     fn a_burst_goes_through_after_a_pause_and_no_more_than_that() {
         let now = Instant::now() + Duration::from_secs(60);
-        let limit = RateLimit::new(10, Duration::from_secs(1)).burst(3);
+        let limit = limit("10/s burst 3");
         assert_eq!(waits(&limit, now, 5), [0, 0, 0, 100, 200]);
         assert_eq!(waits(&limit, now + Duration::from_secs(60), 4), [0, 0, 0, 100]);
     }
@@ -98,7 +105,7 @@ mod tests {
     #[test]
     fn what_would_wait_long_is_to_come_back() {
         let now = Instant::now();
-        let limit = RateLimit::new(1, Duration::from_secs(4));
+        let limit = limit("1/4s");
         assert_eq!(waits(&limit, now, 4), [0, 4_000, 108_000, 108_000]);
     }
 }
