@@ -73,7 +73,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     events.sort_by_key(|event| (event.attempt, event.at));
     for event in &events {
         match &event.what {
-            Happening::Started { waited_ms } => println!("{} started, attempt {}, waited {waited_ms:?} ms", event.task, event.attempt),
+            Happening::Started { waited_ms } => {
+                println!("{} started, attempt {}, waited {waited_ms:?} ms", event.task, event.attempt)
+            }
             Happening::Progress(progress) => println!("{} of {:?}", progress.cursor, progress.total),
             Happening::Failed { error, .. } => println!("failed: {error}"),
             Happening::Done { .. } => println!("done in attempt {}", event.attempt),

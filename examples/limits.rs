@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use leveret::{BrokerSettings, Client, Context, Error, Job, LimitSettings, Message, Outcome, RunningWorker, Task, Worker};
+use leveret::{
+    BrokerSettings, Client, Context, Error, Job, LimitSettings, Message, Outcome, RunningWorker, Task, Worker,
+};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::Instant};
 

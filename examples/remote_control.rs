@@ -32,8 +32,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Hears the beats of all workers, and finds those that were there before it.
     let registry = Registry::connect(broker.clone()).await?;
     let mut changes = registry.changes();
-    let worker =
-        Worker::builder(broker.clone()).name("scaler").queue("images", 1).task(scale).build()?.start().await?;
+    let worker = Worker::builder(broker.clone()).name("scaler").queue("images", 1).task(scale).build()?.start().await?;
     let peer = loop {
         if let Change::Online(peer) = changes.recv().await? {
             break peer;

@@ -156,7 +156,9 @@ async fn a_foreign_clients_tasks_of_one_key_keep_to_one_shard() {
         let headers = [("leveret-key", leveret_tests::text(key))];
         place.vhost.publish("leveret.return", "mail", leveret_tests::foreign("1", headers), "1").await;
         let shard = drained(&place.vhost, &mail().shard(ring[key])).await;
-        assert_eq!(shard[0].header_text("leveret-key").as_deref(), Some(key));
+        // The broker may lose an acknowledgement when a channel closes: then an earlier message is there again.
+        let there = shard.iter().any(|message| message.header_text("leveret-key").as_deref() == Some(key));
+        assert!(there, "{key} is in its shard");
     }
     assert_eq!(place.vhost.ready("leveret.lost").await, 0);
 }

@@ -19,6 +19,7 @@ use crate::{
     context::{Cancelled, Context},
     lane::Lane,
     lease::Leases,
+    options::QueueOptions,
     slot::Slot,
     source::Source,
 };
@@ -30,6 +31,8 @@ pub(crate) struct Pool {
     sources: RwLock<Vec<Arc<Source>>>,
     runners: Mutex<Runners>,
     concurrency: AtomicUsize,
+    /// Whether a prefetch was chosen, and so does not follow the concurrency.
+    prefetch_is_chosen: bool,
 }
 
 /// The ways into a pool, and which queue each is for.
@@ -67,13 +70,14 @@ struct Runners {
 
 impl Pool {
     /// A pool without queues. Its runners are started by [`run`](Self::run).
-    pub(crate) fn new(concurrency: usize) -> Arc<Self> {
+    pub(crate) fn new(concurrency: usize, prefetch_is_chosen: bool) -> Arc<Self> {
         let threads = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
         Arc::new(Self {
             intake: Arc::new(Intake { handover: Handover::new(threads, concurrency), ways: RwLock::default() }),
             sources: RwLock::default(),
             runners: Mutex::default(),
             concurrency: AtomicUsize::new(concurrency),
+            prefetch_is_chosen,
         })
     }
 
@@ -98,12 +102,20 @@ impl Pool {
     }
 
     /// Starts the runners.
-    pub(crate) fn run(self: &Arc<Self>) {
-        self.resize(self.concurrency());
+    pub(crate) fn run(&self) {
+        self.set_runners(self.concurrency());
     }
 
-    /// Sets how many tasks may run at once. Of those that run, none is disturbed.
-    pub(crate) fn resize(self: &Arc<Self>, concurrency: usize) {
+    /// Sets how many tasks may run at once, and how many are fetched ahead. Of those that run, none is disturbed.
+    pub(crate) fn resize(&self, concurrency: usize) {
+        self.set_runners(concurrency);
+        if !self.prefetch_is_chosen {
+            let prefetch = QueueOptions::concurrency(concurrency).effective_prefetch();
+            self.sources().iter().for_each(|source| source.set_prefetch(prefetch));
+        }
+    }
+
+    fn set_runners(&self, concurrency: usize) {
         let mut runners = self.runners.lock();
         if runners.stopped {
             return;

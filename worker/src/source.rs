@@ -1,6 +1,12 @@
 //! One queue that a pool consumes from, and whether it does at present.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use leveret_common::{
@@ -11,8 +17,6 @@ use leveret_common::{
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::{info, warn};
-
-use std::sync::Arc;
 
 use crate::{lane::Lane, shards::Shards};
 
@@ -25,7 +29,7 @@ pub(crate) struct Source {
     pub(crate) lane: Arc<Lane>,
     /// Its name at the broker.
     queue: String,
-    prefetch: u16,
+    prefetch: AtomicU16,
     pause: Mutex<PauseState>,
     way: Way,
 }
@@ -48,7 +52,7 @@ enum Way {
 #[derive(Debug)]
 struct Whole {
     link: Link,
-    settings: ConsumerSettings,
+    settings: Mutex<ConsumerSettings>,
     inlet: Inlet<Delivery>,
     consumers: Mutex<Consumers>,
     /// Follows whichever consumer there is.
@@ -78,7 +82,8 @@ impl Source {
         let detached = || watch::channel(Attachment::Detached(None)).1;
         let attachment = watch::Sender::new(consumer.as_ref().map_or_else(detached, Consumer::attached));
         let consumers = Mutex::new(Consumers { now: consumer, ending: Vec::new() });
-        let way = Way::Whole(Whole { link, settings, inlet, consumers, attachment });
+        let way = Way::Whole(Whole { link, settings: Mutex::new(settings), inlet, consumers, attachment });
+        let prefetch = AtomicU16::new(prefetch);
         Ok(Self { lane, queue, prefetch, pause: Mutex::new(PauseState { reason: paused, stopped: false }), way })
     }
 
@@ -93,7 +98,7 @@ impl Source {
         let attached = shards.attached();
         let way = Way::Shards(Mutex::new(Some(shards)), attached);
         let pause = Mutex::new(PauseState { reason: paused, stopped: false });
-        Self { lane, queue: queue.to_string(), prefetch, pause, way }
+        Self { lane, queue: queue.to_string(), prefetch: AtomicU16::new(prefetch), pause, way }
     }
 
     /// The name of the queue at the broker.
@@ -103,7 +108,21 @@ impl Source {
 
     /// The most deliveries that may be here unsettled; of a queue in shards, for each of them.
     pub(crate) fn prefetch(&self) -> u16 {
-        self.prefetch
+        self.prefetch.load(Ordering::Relaxed)
+    }
+
+    /// Changes how many deliveries may be here unsettled: by a new subscription, for the broker knows no other way.
+    /// Shards keep theirs, which is small.
+    pub(crate) fn set_prefetch(&self, prefetch: u16) {
+        let pause = self.pause.lock();
+        if let Way::Whole(whole) = &self.way {
+            self.prefetch.store(prefetch, Ordering::Relaxed);
+            whole.settings.lock().prefetch = prefetch;
+            if pause.reason.is_none() && !pause.stopped {
+                whole.pause();
+                whole.resume();
+            }
+        }
     }
 
     /// Why it is paused, if it is.
@@ -193,13 +212,14 @@ impl Whole {
     }
 
     fn resume(&self) {
-        match Consumer::start(self.link.clone(), self.settings.clone(), self.inlet.clone()) {
+        let settings = self.settings.lock().clone();
+        match Consumer::start(self.link.clone(), settings, self.inlet.clone()) {
             Ok(consumer) => {
                 self.attachment.send_replace(consumer.attached());
                 self.consumers.lock().now = Some(consumer);
             }
             // The names were measured when the worker was built.
-            Err(error) => warn!(queue = self.settings.queue, "cannot consume again: {error}"),
+            Err(error) => warn!("cannot consume again: {error}"),
         }
     }
 }

@@ -53,7 +53,7 @@ pub(crate) struct Start<'a> {
 impl Start<'_> {
     /// Starts a pool: its runners, and what it consumes from.
     pub(crate) fn pool(&self, plan: &PoolPlan) -> Result<Arc<Pool>, StartError> {
-        let pool = Pool::new(plan.concurrency);
+        let pool = Pool::new(plan.concurrency, plan.queues.iter().any(|queue| queue.options.prefetch.is_some()));
         for queue in &plan.queues {
             let (concurrency, prefetch) = (plan.concurrency, queue.options.effective_prefetch());
             info!(queue = queue.name.as_str(), concurrency, prefetch, "working");

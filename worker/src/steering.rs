@@ -105,7 +105,7 @@ impl Steering {
     }
 
     /// Sets how many tasks of a queue run at once, from 1 to 65535; of queues that share their runners, of all
-    /// together. Those that run are not disturbed. The prefetch follows when the queue is next subscribed to.
+    /// together. Those that run are not disturbed. The prefetch follows, unless it was chosen.
     ///
     /// # Errors
     /// [`NoSuchQueue`].
