@@ -31,6 +31,8 @@ fn every_claim_names_a_test_that_is_there() {
     let rows: Vec<Vec<&str>> = document
         .lines()
         .filter(|line| line.starts_with("| ") && !line.starts_with("| feature") && !line.starts_with("| XXL-JOB"))
+        // What the words mean has two columns.
+        .filter(|line| line.matches('|').count() > 3)
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
         .collect();
     let mut proven = 0;

@@ -180,7 +180,8 @@ impl Session {
             AMQPClass::Queue(method) => self.queue(number, method)?,
             AMQPClass::Basic(method) => self.basic(number, method)?,
             AMQPClass::Confirm(confirm::AMQPMethod::Select(select)) => {
-                self.open(number).confirms = Some(0);
+                // A second time changes nothing: the numbers go on.
+                self.open(number).confirms.get_or_insert(0);
                 if !select.nowait {
                     self.say(number, AMQPClass::Confirm(confirm::AMQPMethod::SelectOk(confirm::SelectOk {})));
                 }
