@@ -74,7 +74,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for event in &events {
         match &event.what {
             Happening::Started { waited_ms } => {
-                println!("{} started, attempt {}, waited {waited_ms:?} ms", event.task, event.attempt)
+                println!("{} started, attempt {}, waited {waited_ms:?} ms", event.task, event.attempt);
             }
             Happening::Progress(progress) => println!("{} of {:?}", progress.cursor, progress.total),
             Happening::Failed { error, .. } => println!("failed: {error}"),

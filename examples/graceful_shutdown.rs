@@ -25,6 +25,8 @@ async fn encode(_: Context, job: Job<Encode>) -> Result<(), Error> {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = std::env::args().nth(1).unwrap_or_else(|| "amqp://guest:guest@127.0.0.1:5672/%2f".to_owned());
     let broker = BrokerSettings::new(&url)?;
+    // From here on a signal no longer just ends the process.
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let worker = Worker::builder(broker.clone())
         .queue("videos", 2)
         .grace(Duration::from_secs(20))
@@ -38,7 +40,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         client.publish(&Encode { minutes }).await?;
     }
 
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stopper = worker.stopper();
     tokio::spawn(async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }

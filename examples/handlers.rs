@@ -25,6 +25,7 @@ struct Send {
 }
 
 /// It computes for long without awaiting: registered with `task_blocking`, it has a thread to itself.
+#[expect(clippy::needless_pass_by_value, reason = "a handler owns what it is given")]
 fn factor(cx: Context, job: Job<Factor>) -> Result<(), Error> {
     let (mut rest, mut factors, mut next) = (job.0, Vec::new(), 2);
     while rest > 1 {

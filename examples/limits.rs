@@ -2,15 +2,12 @@
 //!
 //! `rabbitmq/up && cargo run --example limits [AMQP URL]`
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use leveret::{
     BrokerSettings, Client, Context, Error, Job, LimitSettings, Message, Outcome, RunningWorker, Task, Worker,
 };
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::{sync::mpsc, time::Instant};
 
@@ -47,7 +44,7 @@ async fn worker(
     let render = move |_: Context, job: Job<Render>| {
         let (seen, done) = (seen.clone(), done.clone());
         async move {
-            let count = |by| seen.lock().map(|mut seen| seen.change(&job.customer, by)).unwrap_or_default();
+            let count = |by| seen.lock().change(&job.customer, by);
             count(1);
             tokio::time::sleep(Duration::from_millis(200)).await;
             count(-1);
@@ -86,9 +83,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         all.recv().await.ok_or("the workers have ended")?;
     }
     println!("24 tasks in {:.1} s, at 12 a second", begun.elapsed().as_secs_f64());
-    if let Ok(seen) = seen.lock() {
-        println!("at once: of all {}, of the hare's {}", seen.most["all"], seen.most["hare"]);
-    }
+    let most = seen.lock().most.clone();
+    println!("at once: of all {}, of the hare's {}", most["all"], most["hare"]);
     // Changed while they run, for all workers; `leveret workers limit pace --rate 100/s` does the same.
     if let Some(limits) = workers[0].limits() {
         limits.set(&"pace".parse()?, Some(LimitSettings::rate("100/s".parse()?).terms())).await?;

@@ -53,10 +53,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     };
     let task = loop {
-        if let Answer::Running { tasks, .. } = ask(Command::Running { queue: None }).await? {
-            if let Some(task) = tasks.into_iter().next() {
-                break task;
-            }
+        if let Answer::Running { tasks, .. } = ask(Command::Running { queue: None }).await?
+            && let Some(task) = tasks.into_iter().next()
+        {
+            break task;
         }
     };
     println!("it runs {}, {:?}", task.task, task.progress.ok_or("the task has said nothing")?);

@@ -35,10 +35,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // `leveret workers show reporter` prints the same.
     let about = loop {
-        if let Change::Online(peer) | Change::Changed(peer) = changes.recv().await? {
-            if let Some(about) = &peer.about {
-                break about.clone();
-            }
+        if let Change::Online(peer) | Change::Changed(peer) = changes.recv().await?
+            && let Some(about) = &peer.about
+        {
+            break about.clone();
         }
     };
     for task in &about.tasks {

@@ -1,5 +1,7 @@
 //! Real workers share queues by routes and in shards.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers too")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,

@@ -118,7 +118,7 @@ examples! {
     once_sqlite: ["charged in attempt 2", "501 of 1000 cents are left"];
     outbox: ["ship order 1\nship order 2\nship order 4\nship order 5\n", "0 left in the outbox"];
     pools: ["of the first 40, 30 were urgent", "paused: the mail server is down", "and normal ones again"];
-    publish_many: ["10000 of 10000 stored", "no queue is bound"];
+    publish_many: ["10000 of 10000 stored", "no queue takes \"nowhere\""];
     remote_control: ["scaler is Live", "it runs image.scale", "1 called off", "8 tasks at once now", "it has stopped"];
     results: ["words: 5, letters: 20", "is Some(\"dead\")", "there is nothing to count"];
     retries: ["order 1 captured at attempt 3"];

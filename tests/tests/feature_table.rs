@@ -1,7 +1,7 @@
 //! `docs/features.md` names a test for everything that it claims, and that test is there. Links in the documents lead
 //! somewhere.
 
-#![expect(clippy::panic, clippy::unwrap_used, reason = "a test reports by failing")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test reports by failing")]
 
 use std::path::{Path, PathBuf};
 

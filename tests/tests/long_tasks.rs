@@ -1,6 +1,8 @@
 //! A task that runs for longer than the broker leaves a delivery unacknowledged runs once, and elsewhere when its worker
 //! dies.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers too")]
+
 use std::time::Duration;
 
 use futures_util::StreamExt;

@@ -1,6 +1,6 @@
 //! Workers are steered while they run: all, some or one of them, by whoever may, and by nobody else.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by a panic, its helpers too")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by a panic, its helpers too")]
 
 use std::{
     collections::BTreeSet,

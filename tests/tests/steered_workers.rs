@@ -1,6 +1,8 @@
 //! Real workers carry out what they are told over the control exchange, and are found.
 
-use std::time::{Duration, Instant};
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic, its helpers too")]
+
+use std::time::Duration;
 
 use leveret::{
     Context, Error, Job, Outcome, QueueName, RunningWorker, TaskPolicy, Worker,
@@ -13,7 +15,7 @@ use leveret::{
 };
 use leveret_testkit::{eventually, eventually_eq};
 use leveret_tests::{PATIENCE, Place, Probe, probe, quick, short, start, within};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -1,11 +1,11 @@
 //! Soft and hard limits, heartbeats, and calling off what runs.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use leveret::{Cancelled, Context, Error, Job, Outcome, TaskPolicy, Worker};
 use leveret_testkit::{eventually, eventually_eq};
 use leveret_tests::{PATIENCE, Place, Probe, probe, quick, start, within};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 const SHORT: Duration = Duration::from_millis(50);
 

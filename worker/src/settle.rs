@@ -74,7 +74,7 @@ impl Lane {
                     return delivery.requeue();
                 }
                 Err(error) => {
-                    ended = Err(Error::retry(format!("a task that is to follow cannot be published: {error}")))
+                    ended = Err(Error::retry(format!("a task that is to follow cannot be published: {error}")));
                 }
             }
         }
@@ -173,9 +173,9 @@ impl Lane {
             }
         };
         if stored {
-            delivery.ack()
+            delivery.ack();
         } else {
-            delivery.requeue()
+            delivery.requeue();
         }
         stored
     }

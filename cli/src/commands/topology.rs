@@ -108,7 +108,7 @@ impl TopologyCommand {
 impl Export {
     fn run(self, session: &Session, topology: &Topology) -> Result<Exit, Failure> {
         for (name, _) in topology.work_queues().filter(|(_, settings)| settings.shards.is_some()) {
-            session.output.remark(&format!(
+            session.output.remark(format!(
                 "queue \"{name}\" is in shards, whose bindings no file can hold: load it, then run `leveret topology apply`"
             ));
         }

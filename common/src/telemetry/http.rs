@@ -100,9 +100,9 @@ pub async fn serve(
         .route("/metrics", get(metrics).with_state(registry))
         .route(
             "/live",
-            get(async |State(health): State<Health>| answer(health.failing_live())).with_state(health.clone()),
+            get(async |State(health): State<Health>| answer(&health.failing_live())).with_state(health.clone()),
         )
-        .route("/ready", get(async |State(health): State<Health>| answer(health.failing())).with_state(health));
+        .route("/ready", get(async |State(health): State<Health>| answer(&health.failing())).with_state(health));
     let server = axum::serve(listener, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let overdue = async {
         shutdown.cancelled().await;
@@ -121,7 +121,7 @@ async fn metrics(State(registry): State<prometheus::Registry>) -> Response {
     }
 }
 
-fn answer(failing: BTreeMap<String, String>) -> Response {
+fn answer(failing: &BTreeMap<String, String>) -> Response {
     if failing.is_empty() {
         return "ok".into_response();
     }

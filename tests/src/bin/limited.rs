@@ -37,10 +37,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             loop {
                 if let Admission::Now(_permit) = limits.admit("default", "probe", None).await {
                     let begun = now();
-                    say(begun, "null".to_owned());
+                    say(begun, "null");
                     tokio::time::sleep(hold).await;
                     // The permit is given back after this.
-                    say(begun, now().to_string());
+                    say(begun, &now().to_string());
                 }
             }
         });
@@ -54,7 +54,7 @@ fn now() -> u128 {
 }
 
 /// One line, out at once: what a killed process has not yet written is never seen.
-fn say(begun: u128, ended: String) {
+fn say(begun: u128, ended: &str) {
     let mut out = std::io::stdout().lock();
     // The test that reads may be over.
     let _ = writeln!(out, "[{begun}, {ended}]").and_then(|()| out.flush());

@@ -134,6 +134,9 @@ pub struct OwnedNext {
 
 impl OwnedNext {
     /// Runs what is further in.
+    ///
+    /// # Errors
+    /// What the handler, or a layer further in, ends with.
     pub async fn run(self, context: Context) -> Ended {
         Next { kind: &self.kind, depth: self.depth }.run(&context).await
     }

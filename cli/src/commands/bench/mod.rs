@@ -1,6 +1,8 @@
 //! `leveret bench`: how fast this machine and this broker run tasks that do nothing, next to the same work done
 //! with lapin alone, in turns and in the same run: compare the ratios, for the figures depend on the machine.
 
+#![allow(clippy::result_large_err, reason = "it fails once at most, and says all that the broker said")]
+
 mod layers;
 mod ours;
 mod report;

@@ -45,7 +45,7 @@ impl Reshard {
         let reshard = leveret::common::shards::Reshard::new(pool.clone(), publisher, topology, self.queue.clone())?;
         let mut steps = Vec::new();
         let told = |step: Step| {
-            session.output.remark(&describe(&step));
+            session.output.remark(describe(&step));
             steps.push(step);
         };
         tokio::select! {
