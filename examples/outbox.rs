@@ -21,6 +21,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let broker = BrokerSettings::new(&url)?;
     let (shipped, mut orders) = mpsc::unbounded_channel();
     let worker = Worker::builder(broker.clone())
+        // One at a time, to see the order in which they came.
+        .queue("shipping", 1)
         .task(move |_: Context, job: Job<Ship>| {
             let shipped = shipped.clone();
             async move {

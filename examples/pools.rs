@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use leveret::{
-    BrokerSettings, Client, Context, Error, Job, Outcome, PoolOptions, QueueName, QueueOptions, QueueSettings, Task,
+    BrokerSettings, Client, Context, Error, Job, Outcome, PoolOptions, QueueName, QueueSettings, Task,
     Topology, Worker,
 };
 use serde::{Deserialize, Serialize};
@@ -34,10 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         client.publish(&Send { to }).await?;
         client.publish(&Send { to }).queue("mail-urgent").await?;
     }
-    // Turns are taken of what has been fetched: so a few of each are here. From eight runners on they are by default.
-    let fetched = || QueueOptions::concurrency(1).prefetch(16);
-    let pool = PoolOptions::concurrency(1);
-    let pool = pool.queue_with("mail-urgent", 3, fetched()).queue_with("mail-normal", 1, fetched());
+    let pool = PoolOptions::concurrency(1).queue("mail-urgent", 3).queue("mail-normal", 1);
     let (sent, mut all) = mpsc::unbounded_channel();
     let worker = Worker::builder(broker)
         // One runner. While both have tasks waiting, the urgent ones get three turns of four.

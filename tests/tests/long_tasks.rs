@@ -11,7 +11,7 @@ use lapin::{
     options::{BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
-use leveret::{BuildError, TaskPolicy};
+use leveret::{BuildError, QueueOptions, QueueSettings, TaskPolicy};
 use leveret_testkit::{Node, eventually_eq};
 use leveret_tests::{PATIENCE, Place, probe, quick, short, start, victim::Victim, within};
 
@@ -121,6 +121,12 @@ async fn a_worker_refuses_a_task_that_the_broker_would_take_back() {
         assert!(said.contains(part), "{said}");
     }
     assert!(place.worker().0.policy(hour.clone().long(true)).build().is_ok());
+    let mut ordered = QueueSettings::default();
+    ordered.shards = Some(2);
+    let (worker, _) = place.worker();
+    let worker = worker.queue("accounts", QueueOptions::concurrency(1).settings(ordered));
+    let refused = worker.policy(hour.clone().long(true)).build().unwrap_err();
+    assert!(matches!(refused, BuildError::LongInOrder { .. }), "{refused}");
     let (mut settings, policy) = (place.settings.clone(), hour.clone());
     settings.consumer_timeout = Duration::from_secs(7_200);
     assert!(leveret_tests::worker(settings).0.policy(policy).build().is_ok(), "the broker is patient enough");

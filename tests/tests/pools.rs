@@ -41,6 +41,18 @@ async fn the_turns_of_queues_go_by_their_weights_whatever_came_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_few_of_each_queue_are_fetched_to_choose_from() {
+    let place = Place::new().await;
+    let pool = PoolOptions::concurrency(1).queue_with("urgent", 4, quick(1)).queue_with("bulk", 1, quick(1));
+    let worker = start(place.worker().0.pool(pool).queue("alone", quick(1))).await;
+    for (queue, prefetch) in [("urgent", 4), ("bulk", 4), ("alone", 1)] {
+        let fetched = async || place.consumers(queue).await.first().map(|(_, prefetch)| *prefetch);
+        eventually_eq(PATIENCE, Some(prefetch), fetched).await;
+    }
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_paused_queue_gives_back_what_was_fetched_and_lets_go_on_what_runs() {
     let place = Place::new().await;
     let (worker, mut runs) = place.worker();

@@ -64,6 +64,18 @@ pub enum BuildError {
         /// The broker's limit, as the settings have it.
         limit: String,
     },
+    /// A long task where tasks keep their order.
+    #[error(
+        "task {task:?} may run for longer than RabbitMQ waits for an acknowledgement, and queue {queue:?} keeps an order, \
+         in which no task can be long: consume one of them in a worker of its own, or raise consumer_timeout in RabbitMQ's \
+         configuration and in [broker] alike"
+    )]
+    LongInOrder {
+        /// The task.
+        task: String,
+        /// The queue.
+        queue: String,
+    },
     /// A timeout of zero.
     #[error("task {task:?} has a timeout of zero, which leaves it no time to run")]
     NoTime {

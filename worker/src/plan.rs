@@ -104,6 +104,13 @@ impl Worker {
     }
 }
 
+impl PoolPlan {
+    /// How many deliveries of one of its queues may be here unsettled.
+    pub(crate) fn prefetch_of(&self, options: &QueueOptions) -> u16 {
+        options.effective_prefetch_of(self.queues.len())
+    }
+}
+
 /// Refuses tasks that may be unacknowledged for longer than the broker allows: it would give them to another worker
 /// while they run. What is fetched ahead waits for what runs before it, and the broker's clock is running meanwhile: so
 /// no more is fetched than can run at once where that would take too long.
@@ -112,6 +119,12 @@ pub(crate) fn fit_consumer_timeout(
     kinds: &HashMap<String, Arc<Registered>>,
     limit: Duration,
 ) -> Result<(), BuildError> {
+    // What keeps its order is not moved into a lease, where others would overtake it.
+    let ordered = pools.iter().flat_map(|pool| &pool.queues).find(|queue| queue.options.settings.is_ordered());
+    let too_long = kinds.iter().find(|(_, kind)| kind.policy.long && kind.policy.timeout >= limit);
+    if let (Some(queue), Some((task, _))) = (ordered, too_long) {
+        return Err(BuildError::LongInOrder { task: task.clone(), queue: queue.name.to_string() });
+    }
     let short = kinds.iter().filter(|(_, kind)| !kind.policy.long);
     let Some((task, kind)) = short.max_by_key(|(_, kind)| kind.policy.timeout) else { return Ok(()) };
     let timeout = kind.policy.timeout;
@@ -119,12 +132,15 @@ pub(crate) fn fit_consumer_timeout(
         let (timeout, limit) = (duration::format(timeout), duration::format(limit));
         return Err(BuildError::TooLong { task: task.clone(), timeout, limit });
     }
-    for QueuePlan { options, .. } in pools.iter_mut().flat_map(|pool| &mut pool.queues) {
-        let turns = usize::from(options.effective_prefetch()).div_ceil(options.concurrency);
-        let turns = u32::try_from(turns).unwrap_or(u32::MAX);
-        // A prefetch that was chosen is trusted: short tasks are given long timeouts by default.
-        if options.prefetch.is_none() && timeout.saturating_mul(turns) >= limit {
-            options.prefetch = u16::try_from(options.concurrency).ok();
+    for pool in pools {
+        let queues = pool.queues.len();
+        for QueuePlan { options, .. } in &mut pool.queues {
+            let turns = usize::from(options.effective_prefetch_of(queues)).div_ceil(options.concurrency);
+            let turns = u32::try_from(turns).unwrap_or(u32::MAX);
+            // A prefetch that was chosen is trusted: short tasks are given long timeouts by default.
+            if options.prefetch.is_none() && timeout.saturating_mul(turns) >= limit {
+                options.prefetch = u16::try_from(options.concurrency).ok();
+            }
         }
     }
     Ok(())

@@ -20,6 +20,7 @@ use crate::{
     lane::Lane,
     lease::Leases,
     options::QueueOptions,
+    plan::PoolPlan,
     slot::Slot,
     source::Source,
 };
@@ -33,6 +34,8 @@ pub(crate) struct Pool {
     concurrency: AtomicUsize,
     /// Whether a prefetch was chosen, and so does not follow the concurrency.
     prefetch_is_chosen: bool,
+    /// How many queues share the runners.
+    queues: usize,
 }
 
 /// The ways into a pool, and which queue each is for.
@@ -70,14 +73,16 @@ struct Runners {
 
 impl Pool {
     /// A pool without queues. Its runners are started by [`run`](Self::run).
-    pub(crate) fn new(concurrency: usize, prefetch_is_chosen: bool) -> Arc<Self> {
+    pub(crate) fn new(plan: &PoolPlan) -> Arc<Self> {
+        let concurrency = plan.concurrency;
         let threads = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
         Arc::new(Self {
             intake: Arc::new(Intake { handover: Handover::new(threads, concurrency), ways: RwLock::default() }),
             sources: RwLock::default(),
             runners: Mutex::default(),
             concurrency: AtomicUsize::new(concurrency),
-            prefetch_is_chosen,
+            prefetch_is_chosen: plan.queues.iter().any(|queue| queue.options.prefetch.is_some()),
+            queues: plan.queues.len(),
         })
     }
 
@@ -110,7 +115,7 @@ impl Pool {
     pub(crate) fn resize(&self, concurrency: usize) {
         self.set_runners(concurrency);
         if !self.prefetch_is_chosen {
-            let prefetch = QueueOptions::concurrency(concurrency).effective_prefetch();
+            let prefetch = QueueOptions::concurrency(concurrency).effective_prefetch_of(self.queues);
             self.sources().iter().for_each(|source| source.set_prefetch(prefetch));
         }
     }

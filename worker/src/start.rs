@@ -53,18 +53,19 @@ pub(crate) struct Start<'a> {
 impl Start<'_> {
     /// Starts a pool: its runners, and what it consumes from.
     pub(crate) fn pool(&self, plan: &PoolPlan) -> Result<Arc<Pool>, StartError> {
-        let pool = Pool::new(plan.concurrency, plan.queues.iter().any(|queue| queue.options.prefetch.is_some()));
+        let pool = Pool::new(plan);
         for queue in &plan.queues {
-            let (concurrency, prefetch) = (plan.concurrency, queue.options.effective_prefetch());
+            let (concurrency, prefetch) = (plan.concurrency, plan.prefetch_of(&queue.options));
             info!(queue = queue.name.as_str(), concurrency, prefetch, "working");
             let share = Share { weight: queue.weight, ..Share::default() };
             if queue.options.settings.shards.is_some() {
                 pool.add(self.shards(&pool, queue, share)?);
             } else {
-                pool.add(self.whole(&pool, queue, queue.name.to_string(), self.forwarder(queue), share)?);
+                let consumer = self.consumer(queue, queue.name.to_string(), prefetch)?;
+                pool.add(self.whole(&pool, queue, consumer, self.forwarder(queue), share)?);
             }
             if queue.options.settings.is_routed() {
-                let own = queue.name.at(&self.worker.settings.name);
+                let own = self.consumer(queue, queue.name.at(&self.worker.settings.name), prefetch)?;
                 pool.add(self.whole(&pool, queue, own, None, share)?);
             }
         }
@@ -77,12 +78,11 @@ impl Start<'_> {
         &self,
         pool: &Pool,
         queue: &QueuePlan,
-        name: String,
+        settings: ConsumerSettings,
         forwarder: Option<Forwarder>,
         share: Share,
     ) -> Result<Source, StartError> {
         let lane = self.lane(queue, forwarder, None)?;
-        let settings = self.consumer(queue, name)?;
         let inlet = pool.intake().open(lane.clone(), share);
         Ok(Source::whole(lane, self.consume.clone(), settings, inlet, self.paused(queue))?)
     }
@@ -130,13 +130,13 @@ impl Start<'_> {
         Some(Forwarder::new(queue.name.clone(), worker, route, self.publisher.clone(), self.names.clone(), peers))
     }
 
-    fn consumer(&self, queue: &QueuePlan, name: String) -> Result<ConsumerSettings, InvalidName> {
+    fn consumer(&self, queue: &QueuePlan, name: String, prefetch: u16) -> Result<ConsumerSettings, InvalidName> {
         let worker = &self.worker.settings;
         let own = Topology::new(&worker.namespace)?.worker(&worker.name);
         let own = own.queue(queue.name.clone(), queue.options.settings.clone());
         Ok(ConsumerSettings {
             queue: name,
-            prefetch: queue.options.effective_prefetch(),
+            prefetch,
             tag: worker.name.clone(),
             topology: Some((self.declaring.clone(), Arc::new(own))),
             ordered: false,

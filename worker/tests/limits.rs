@@ -270,6 +270,22 @@ async fn each_key_is_counted_by_itself_over_all_workers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_key_has_a_rate_of_its_own() {
+    let vhost = vhost().await;
+    let each = LimitSettings { by_key: true, ..LimitSettings::rate("1/h".parse().unwrap()) };
+    let (one, another) = (Worker::start(vhost.url(), each.clone()).await, Worker::start(vhost.url(), each).await);
+    drop(one.permit(Some("x")).await);
+    let mut second = another.asking(Some("x"));
+    eventually_eq(PATIENCE, 1, async || another.waiting()).await;
+    drop(another.permit(Some("y")).await);
+    drop(one.permit(None).await);
+    assert!(timeout(Duration::from_millis(50), &mut second).await.is_err(), "x has had its one of this hour");
+    second.abort();
+    one.stop().await;
+    another.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_limit_is_changed_while_workers_run_and_the_change_survives_the_keeper() {
     let vhost = vhost().await;
     let one = LimitSettings::concurrency(1);
