@@ -5,8 +5,7 @@
 use std::time::Duration;
 
 use leveret::{
-    BrokerSettings, Client, Context, Error, Job, Outcome, PoolOptions, QueueName, QueueSettings, Task,
-    Topology, Worker,
+    BrokerSettings, Client, Context, Error, Job, Outcome, PoolOptions, QueueName, QueueSettings, Task, Topology, Worker,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;

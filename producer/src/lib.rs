@@ -3,11 +3,16 @@
 //! | module | what is in it |
 //! |---|---|
 //! | [`schedule`] | when a schedule runs and what it publishes |
+//! | [`plan`] | schedules of the centre: calendars, windows, jitter, and what becomes of ticks that cannot run |
 //! | [`settings`] | the `[schedules.<name>]` tables of `leveret.toml` |
 //! | [`stats`] | what became of the ticks |
-//! | [`Producer`] | watches the clock and publishes |
+//! | [`Producer`] | watches the clock and publishes; nothing is stored |
+//! | `centre` | the scheduling centre: schedules in a database, by any number of processes (feature `centre`) |
 
 mod backlog;
+#[cfg(feature = "centre")]
+pub mod centre;
+pub mod plan;
 mod producer;
 mod publish;
 pub mod schedule;
