@@ -5,14 +5,13 @@
 use std::time::Duration;
 
 use leveret::{
-    BrokerSettings, Client, Context, Error, Job, Outcome, PoolOptions, QueueName, QueueSettings, Task,
-    Topology, Worker,
+    BrokerSettings, Client, Context, Error, Job, Outcome, PoolOptions, QueueName, QueueSettings, Task, Topology, Worker,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 #[derive(Serialize, Deserialize, Task)]
-#[task(name = "mail.send", queue = "mail-normal")]
+#[task(name = "mail.send", queue = "mail-normal", timeout = "30s")]
 struct Send {
     to: u32,
 }
