@@ -1,10 +1,20 @@
 //! What a centre keeps in its database. Everything that more than one centre looks at is here, and every change that
 //! belongs together is one transaction.
 
+mod access;
+mod audit;
+mod calendars;
+mod idempotency;
+mod kinds;
 mod runs;
 
 use leveret_common::clock::Clock;
 
+pub use access::{ALL_NAMESPACES, Role, Token, UnknownRole};
+pub use audit::{AuditEntry, AuditSearch};
+pub use calendars::StoredCalendar;
+pub use idempotency::{Begun, KEPT, KeptAnswer};
+pub use kinds::StoredKind;
 pub use runs::{RunEnd, RunEnded};
 
 use super::database::Database;
