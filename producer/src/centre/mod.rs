@@ -4,8 +4,10 @@
 //!
 //! | module | what is in it |
 //! |---|---|
+//! | [`api`] | the REST interface |
 //! | [`database`] | SQLite or PostgreSQL, and statements that both understand |
 //! | [`store`] | what is kept there: schedules, ticks, what is to be published, tasks, who may do what |
 
+pub mod api;
 pub mod database;
 pub mod store;

@@ -63,12 +63,7 @@ impl Store {
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn begin_request(
-        &self,
-        token_id: &str,
-        key: &str,
-        fingerprint: &str,
-    ) -> Result<Begun, DatabaseError> {
+    pub async fn begin_request(&self, token_id: &str, key: &str, fingerprint: &str) -> Result<Begun, DatabaseError> {
         let now = self.clock.now();
         // Between the two statements the row may go; a second round then makes it.
         for _ in 0..2 {
