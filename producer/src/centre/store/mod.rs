@@ -2,6 +2,7 @@
 //! belongs together is one transaction.
 
 mod runs;
+pub mod tasks;
 
 use leveret_common::clock::Clock;
 
