@@ -7,6 +7,7 @@ mod calendars;
 mod idempotency;
 mod kinds;
 mod runs;
+pub mod tasks;
 
 use leveret_common::clock::Clock;
 
