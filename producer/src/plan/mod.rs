@@ -9,6 +9,7 @@
 //! | [`Facts`] | what the message of a tick is made of besides |
 
 mod calendar;
+mod check;
 mod checked;
 mod definition;
 mod moment;
@@ -16,6 +17,7 @@ mod name;
 mod policy;
 mod template;
 mod tick;
+mod toml_dates;
 mod when;
 
 pub use crate::schedule::{DayKind, Fold, Gap};

@@ -11,6 +11,8 @@ use super::{
 };
 use crate::schedule::{Dialect, Expression, Fold, Gap, SpecialDays, Timetable, Zone};
 
+/// Placeholders that are written in the zone.
+const TIMES: [&str; 2] = ["scheduled_at", "last_success"];
 /// The longest jitter.
 const LONGEST_JITTER: Duration = Duration::from_secs(31 * 86_400);
 
@@ -78,7 +80,10 @@ fn pace_key(definition: &Definition) -> Result<&'static str, InvalidDefinition> 
         (Some(first), Some(second)) => {
             Err(InvalidDefinition::new(second, format!("`{first}` says when already: keep one of the two")))
         }
-        (None, _) => Err(InvalidDefinition::new("cron", "set one of `cron`, `quartz`, `every`, `after` and `at`")),
+        (None, _) => Err(InvalidDefinition::new(
+            "cron",
+            "set one of `cron`, `quartz` and `every`, or `after` or `at`, and only one",
+        )),
     }
 }
 
@@ -134,7 +139,8 @@ fn needs_zone(definition: &Definition) -> bool {
     !definition.calendars.is_empty()
         || local(&definition.starts_at)
         || local(&definition.ends_at)
-        || template::speaks_of_time(definition)
+        || template::has(&definition.payload, &TIMES)
+        || definition.key.as_deref().is_some_and(|key| template::text_has(key, &TIMES))
 }
 
 fn special_days(definition: &Definition, calendars: &[Calendar]) -> Result<SpecialDays, InvalidDefinition> {
