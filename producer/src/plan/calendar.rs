@@ -19,6 +19,7 @@ pub struct Calendar {
 
 /// What a day is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "centre", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CalendarDay {
     /// Whether schedules run on it.

@@ -25,6 +25,7 @@ use super::{Fold, Gap, Missed, Overlap, toml_dates};
 /// Durations are texts such as `90s` and `2h`. Moments are RFC 3339, or local times in the time zone such as
 /// `2027-01-01T09:00` and `2027-01-01`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "centre", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Definition {
     // When. One of the five, and only one.
@@ -36,9 +37,11 @@ pub struct Definition {
     pub quartz: Option<String>,
     /// A fixed rate from 100 ms on.
     #[serde(default, with = "duration::option", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "centre", schema(value_type = Option<String>, max_length = 100, example = "30m"))]
     pub every: Option<Duration>,
     /// A fixed delay: so long after the last run has ended.
     #[serde(default, with = "duration::option", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "centre", schema(value_type = Option<String>, max_length = 100, example = "30m"))]
     pub after: Option<Duration>,
     /// Once, at this moment: RFC 3339, or a local time such as `2027-01-01T09:00` in the time zone.
     #[serde(default, deserialize_with = "toml_dates::text", skip_serializing_if = "Option::is_none")]
@@ -69,6 +72,7 @@ pub struct Definition {
     pub calendars: Vec<String>,
     /// Each tick is due later by a part of this, which follows from name and time and so is the same on every centre.
     #[serde(default, with = "duration::option", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "centre", schema(value_type = Option<String>, max_length = 100, example = "30m"))]
     pub jitter: Option<Duration>,
     /// How many ticks there may be in all. Default: without end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,6 +87,7 @@ pub struct Definition {
     pub missed_limit: u32,
     /// How old a tick may be to be still worth publishing, from 1 s on. Default 1 day.
     #[serde(default = "default_catch_up", with = "duration")]
+    #[cfg_attr(feature = "centre", schema(value_type = String, max_length = 100, example = "1day"))]
     pub catch_up: Duration,
     /// What becomes of a tick whose predecessor has not ended. Default: it runs beside it.
     #[serde(default)]
@@ -93,6 +98,7 @@ pub struct Definition {
     pub group: Option<String>,
     /// A run that nothing has been heard of for so long counts as ended. Default 1 day.
     #[serde(default = "default_lost_after", with = "duration")]
+    #[cfg_attr(feature = "centre", schema(value_type = String, max_length = 100, example = "1day"))]
     pub lost_after: Duration,
     /// Pauses the schedule after so many failures in a row. Default: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,9 +124,11 @@ pub struct Definition {
     pub backoff: Option<String>,
     /// How long one attempt may run. Default: the worker's.
     #[serde(default, with = "duration::option", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "centre", schema(value_type = Option<String>, max_length = 100, example = "30m"))]
     pub timeout: Option<Duration>,
     /// Not run when it has waited for longer than this. Default: without end.
     #[serde(default, with = "duration::option", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "centre", schema(value_type = Option<String>, max_length = 100, example = "30m"))]
     pub expires: Option<Duration>,
     /// The AMQP priority, and that among schedules of one group. Default: none, which is 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
