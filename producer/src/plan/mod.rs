@@ -13,7 +13,6 @@ mod check;
 mod checked;
 mod definition;
 mod import;
-mod moment;
 mod name;
 mod policy;
 mod template;
