@@ -8,7 +8,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     bench::Bench, completions::Completions, config::Config, dead::Dead, demo::Demo, producer::Producer,
-    publish::Publish, queues::Queues, topology::TopologyCommand, worker::Worker, workers::Workers,
+    publish::Publish, queues::Queues, schedules::Schedules, topology::TopologyCommand, worker::Worker,
+    workers::Workers,
 };
 
 /// Workers and schedules on RabbitMQ that do not lose messages.
@@ -52,6 +53,7 @@ pub(crate) enum Command {
     Worker(Worker),
     Workers(Workers),
     Producer(Producer),
+    Schedules(Schedules),
     Publish(Publish),
     Queues(Queues),
     Dead(Dead),

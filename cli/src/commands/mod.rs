@@ -8,6 +8,7 @@ pub(crate) mod demo;
 pub(crate) mod producer;
 pub(crate) mod publish;
 pub(crate) mod queues;
+pub(crate) mod schedules;
 pub(crate) mod topology;
 pub(crate) mod worker;
 pub(crate) mod workers;
@@ -24,6 +25,7 @@ pub(crate) async fn run(session: Session, command: Command) -> Result<Exit, Fail
         Command::Worker(command) => command.run(session).await,
         Command::Workers(command) => command.run(session).await,
         Command::Producer(command) => command.run(session).await,
+        Command::Schedules(command) => command.run(session).await,
         Command::Publish(command) => command.run(session).await,
         Command::Queues(command) => command.run(session).await,
         Command::Dead(command) => command.run(session).await,

@@ -13,7 +13,10 @@ use leveret::{
         limit::{LimitName, LimitSettings},
         telemetry::{TelemetryError, TelemetrySettings},
     },
-    producer::{schedule::Schedule, settings::ScheduleSettings},
+    producer::{
+        schedule::Schedule,
+        settings::{InvalidSchedule, ScheduleSettings},
+    },
     worker::exec::{ExecSettings, Executor},
 };
 use serde::{Deserialize, Serialize};
@@ -40,7 +43,7 @@ pub(crate) struct Settings {
     pub(crate) worker: WorkerSettings,
     /// `[tasks."name"]`: tasks that are run as commands and HTTP calls.
     pub(crate) tasks: BTreeMap<String, ExecSettings>,
-    /// `[schedules.<name>]`: tasks that `leveret producer` publishes by the clock.
+    /// `[schedules.<name>]`: tasks that are published by the clock.
     pub(crate) schedules: BTreeMap<String, ScheduleSettings>,
     /// `[telemetry]`: logs, spans, metrics.
     pub(crate) telemetry: TelemetrySettings,
@@ -139,21 +142,29 @@ impl Settings {
         Ok(())
     }
 
-    /// The schedules that are enabled. Those that are not are checked as well.
+    /// The schedules that are enabled, for the cron producer. Those that are not are checked as well.
     pub(crate) fn enabled_schedules(&self) -> Result<Vec<Schedule>, InvalidConfig> {
         let mut schedules = Vec::new();
         for (name, settings) in &self.schedules {
-            let schedule = settings.schedule(name).map_err(|error| {
-                let table = format!("schedules.{name}");
-                let key = error.key.strip_prefix(&table).unwrap_or_default().trim_start_matches('.');
-                let path: Vec<_> = ["schedules", name, key].into_iter().filter(|part| !part.is_empty()).collect();
-                self.invalid(&path, &error.fix)
-            })?;
+            let schedule = settings.schedule(name).map_err(|error| self.invalid_schedule(name, &error))?;
             if settings.enabled {
                 schedules.push(schedule);
             }
         }
         Ok(schedules)
+    }
+
+    /// Checks every `[schedules.<name>]` table as the centre does, which can carry out more than the cron producer.
+    pub(crate) fn check_schedules(&self) -> Result<(), InvalidConfig> {
+        let mut schedules = self.schedules.iter();
+        schedules.try_for_each(|(name, one)| one.check(name).map_err(|error| self.invalid_schedule(name, &error)))
+    }
+
+    fn invalid_schedule(&self, name: &str, error: &InvalidSchedule) -> InvalidConfig {
+        let table = format!("schedules.{name}");
+        let key = error.key.strip_prefix(&table).unwrap_or_default().trim_start_matches('.');
+        let path: Vec<_> = ["schedules", name, key].into_iter().filter(|part| !part.is_empty()).collect();
+        self.invalid(&path, &error.fix)
     }
 
     /// The settings of a queue: those of its table, or the defaults.

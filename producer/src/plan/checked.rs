@@ -1,6 +1,6 @@
 //! A definition that was checked.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use leveret_common::{
     clock::UnixMillis,
@@ -9,7 +9,7 @@ use leveret_common::{
 };
 use serde_json::Value;
 
-use super::{Calendar, Definition, Facts, ScheduleName, Tick, TickKind, check, template, when};
+use super::{Calendar, Definition, Facts, ScheduleName, Tick, TickKind, calendar::ends_soon, check, template, when};
 use crate::schedule::{FireTime, Timetable, spread};
 
 /// A definition that was checked, with its calendars: it names the next tick after any other, the same on every centre.
@@ -20,6 +20,8 @@ pub struct Plan {
     timetable: Timetable,
     /// How far a tick may be due later than its time.
     jitter_ms: u64,
+    /// The last day that each of its calendars knows, in the order of the definition.
+    known_until: Box<[Option<Box<str>>]>,
 }
 
 /// A definition cannot work.
@@ -33,8 +35,8 @@ pub struct InvalidDefinition {
 }
 
 impl InvalidDefinition {
-    pub(super) fn new(key: &'static str, fix: impl ToString) -> Self {
-        Self { key, fix: fix.to_string() }
+    pub(super) fn new(key: &'static str, fix: impl fmt::Display) -> Self {
+        Self { key, fix: format!("{fix}") }
     }
 }
 
@@ -47,7 +49,10 @@ impl Plan {
         let timetable = when::timetable(&name.to_string(), &definition, calendars)?;
         let jitter_ms = when::jitter_ms(&definition)?;
         check::check(&definition)?;
-        let plan = Self { name, definition, timetable, jitter_ms };
+        let named = |name: &String| calendars.iter().find(|calendar| calendar.name == *name);
+        let last_day = |name| named(name).and_then(Calendar::last_day).map(Box::from);
+        let known_until = definition.calendars.iter().map(last_day).collect();
+        let plan = Self { name, definition, timetable, jitter_ms, known_until };
         check::check_size(&plan)?;
         Ok(plan)
     }
@@ -161,8 +166,15 @@ impl Plan {
         self.timetable.zone().fire_times(after, &moments)
     }
 
-    /// What is not wrong but should be known: a calendar that ends soon, for one.
-    pub fn warnings(&self, _now: UnixMillis) -> Vec<String> {
-        Vec::new()
+    /// What is not wrong but should be known: a calendar that has ended or ends within sixty days, and that there is no
+    /// tick any more.
+    pub fn warnings(&self, now: UnixMillis) -> Vec<String> {
+        let calendars = self.definition.calendars.iter().zip(&self.known_until);
+        let mut warnings: Vec<_> =
+            calendars.filter_map(|(name, last_day)| ends_soon(name, last_day.as_deref(), now)).collect();
+        if self.preview(1, now).is_empty() {
+            warnings.push("it does not run any more: all its times are over".to_owned());
+        }
+        warnings
     }
 }

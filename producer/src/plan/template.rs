@@ -170,8 +170,8 @@ fn next_piece(text: &str) -> Option<(Piece<'_>, &str)> {
     if start > 0 {
         return Some((Piece::Text(&text[..start]), &text[start..]));
     }
-    if text.starts_with("{{{{") {
-        return Some((Piece::Text("{{"), &text[4..]));
+    if let Some(after) = text.strip_prefix("{{{{") {
+        return Some((Piece::Text("{{"), after));
     }
     Some(match text[2..].split_once("}}") {
         Some((name, after)) => (Piece::Placeholder(name.trim()), after),
