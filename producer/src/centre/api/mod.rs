@@ -14,10 +14,12 @@
 pub mod audit;
 mod authorised;
 mod body;
+mod calendars;
 mod document;
 mod gate;
 mod guard;
 mod idempotency;
+mod limits;
 pub mod moment;
 pub mod page;
 mod problem;
@@ -29,6 +31,8 @@ mod server;
 mod service;
 mod state;
 mod tls;
+mod tokens;
+mod workers;
 
 pub use authorised::{Admin, Authorised, Caller, Everywhere, Need, Operator, Publisher, Viewer};
 pub use body::{At, Body, MaybeBody, Params};

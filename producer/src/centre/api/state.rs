@@ -1,8 +1,8 @@
 //! What the handlers work with.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use leveret_common::{client::Client, control::Control, registry::Registry, telemetry::http::Health};
+use leveret_common::{client::Client, control::Control, limit::{LimitName, LimitSettings}, registry::Registry, telemetry::http::Health};
 
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +52,8 @@ pub struct ApiSettings {
     pub wrong_tokens: u32,
     /// How long the audit log is kept. Default a year.
     pub audit_kept: Duration,
+    /// The limits of the configuration, to be listed. Default: none.
+    pub limits: BTreeMap<LimitName, LimitSettings>,
     /// Whether everybody is an admin. Only for a listener on loopback, which is where [`Server`](super::Server) holds it
     /// to. Default no.
     pub insecure_loopback: bool,
@@ -65,6 +67,7 @@ impl Default for ApiSettings {
             patience: Duration::from_secs(1),
             wrong_tokens: 60,
             audit_kept: Duration::from_secs(365 * 86_400),
+            limits: BTreeMap::new(),
             insecure_loopback: false,
         }
     }
