@@ -56,10 +56,9 @@ impl Store {
                 // A label may have dots and quotes, which a path would read otherwise.
                 format!("(SELECT value FROM json_each(definition, '$.labels') WHERE key = {label})")
             };
-            search.conditions.push(match value {
-                Some(value) => format!("{found} = {}", search.value(value.as_str())),
-                None => format!("{found} IS NOT NULL"),
-            });
+            let wanted = value.as_ref().map(|value| search.value(value.as_str()));
+            let wanted = wanted.map_or_else(|| "IS NOT NULL".to_owned(), |value| format!("= {value}"));
+            search.conditions.push(format!("{found} {wanted}"));
         }
         if let Some(text) = &filter.text {
             let like = search.value(containing(&text.to_lowercase()));
