@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::DayKind;
+
 /// Days with a meaning, by their dates: holidays, and the workdays that make up for them. Which day is which is
 /// decreed, not computed: so it is data, and it ends somewhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,14 +26,4 @@ pub struct CalendarDay {
     /// What it is called.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-}
-
-/// Whether schedules run on a day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DayKind {
-    /// They do not, though the expression names it.
-    Off,
-    /// They do, at the expression's times, though its day fields do not name it.
-    Work,
 }

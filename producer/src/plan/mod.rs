@@ -11,13 +11,17 @@
 mod calendar;
 mod checked;
 mod definition;
+mod moment;
 mod name;
 mod policy;
+mod template;
 mod tick;
+mod when;
 
-pub use calendar::{Calendar, CalendarDay, DayKind};
+pub use crate::schedule::{DayKind, Fold, Gap};
+pub use calendar::{Calendar, CalendarDay};
 pub use checked::{InvalidDefinition, Plan};
 pub use definition::Definition;
 pub use name::{DEFAULT_NAMESPACE, InvalidScheduleName, ScheduleName};
-pub use policy::{Fold, Gap, Missed, Overlap};
+pub use policy::{Missed, Overlap};
 pub use tick::{Facts, Tick, TickKind};

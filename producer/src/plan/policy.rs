@@ -34,23 +34,3 @@ pub enum Overlap {
     /// The one that runs is told to stop, and this one runs at once.
     TerminateRunning,
 }
-
-/// What becomes of a local time that does not exist, for the clock leaps over it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Gap {
-    /// It runs right after the leap. The default of fixed times.
-    RunAfter,
-    /// It does not run. The default of intervals.
-    Skip,
-}
-
-/// What becomes of a local time that comes twice, for the clock is put back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Fold {
-    /// It runs the first time. The default of fixed times.
-    First,
-    /// It runs both times. The default of intervals.
-    Both,
-}
