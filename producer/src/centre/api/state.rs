@@ -6,7 +6,7 @@ use leveret_common::{client::Client, control::Control, limit::{LimitName, LimitS
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Problem, gate::Gate};
+use super::{Problem, gate::Gate, kinds::Schemas};
 use crate::centre::store::Store;
 
 /// What the handlers work with. Cheap to clone.
@@ -24,6 +24,7 @@ pub struct Api {
     /// What it keeps to.
     pub settings: Arc<ApiSettings>,
     pub(super) gate: Arc<Gate>,
+    pub(super) schemas: Arc<Schemas>,
     /// The server is told to stop: streams of events end.
     pub(super) closing: CancellationToken,
 }
@@ -83,6 +84,7 @@ impl Api {
             metrics: prometheus::Registry::new(),
             gate: Arc::new(Gate::new(settings.wrong_tokens)),
             settings: Arc::new(settings),
+            schemas: Arc::default(),
             closing: CancellationToken::new(),
         }
     }
