@@ -122,7 +122,8 @@ async fn tls_takes_a_renewed_certificate_without_a_restart() {
     };
     let site = Site::start().await;
     let first = renew();
-    let listen = ServerSettings { listen: "127.0.0.1:0".to_owned(), tls: Some(files.clone()), ..ServerSettings::default() };
+    let listen =
+        ServerSettings { listen: "127.0.0.1:0".to_owned(), tls: Some(files.clone()), ..ServerSettings::default() };
     let server = Server::start(site.api.clone(), listen).await.unwrap();
     let url = format!("https://localhost:{}/live", server.address().port());
     let ask = async |trusted: reqwest::Certificate| {

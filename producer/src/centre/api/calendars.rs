@@ -234,8 +234,7 @@ async fn put(
     api.store.audit_in(&mut transaction, &entry).await?;
     transaction.commit().await?;
     let (schedules, warnings) = follow(&api, &calendar.name).await?;
-    let answer =
-        SavedCalendar { days: calendar.days.len(), name: calendar.name, revision: saved, schedules, warnings };
+    let answer = SavedCalendar { days: calendar.days.len(), name: calendar.name, revision: saved, schedules, warnings };
     let status = if revision.is_none() { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, etag(saved), Json(answer)).into_response())
 }

@@ -243,9 +243,7 @@ async fn put(
         created_at: now,
         changed_at: now,
     };
-    let brief = |kind: &StoredKind| {
-        json!({"queue": kind.queue, "description": kind.description, "arguments": kind.arguments.as_ref().map(summary)})
-    };
+    let brief = |kind: &StoredKind| json!({"queue": kind.queue, "description": kind.description, "arguments": kind.arguments.as_ref().map(summary)});
     let mut entry = caller.change(now, "task-kind.save", &name);
     entry.before = before.as_ref().map(brief);
     entry.after = Some(brief(&kind));

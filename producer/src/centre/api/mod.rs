@@ -16,6 +16,7 @@ mod authorised;
 mod body;
 mod calendars;
 mod document;
+mod events;
 mod gate;
 mod guard;
 mod idempotency;

@@ -5,13 +5,26 @@ use utoipa::{OpenApi as _, openapi::OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{Api, Problem, ProblemKind, audit, calendars, document, guard, idempotency, kinds, limits, schedules, service, tasks, tokens, workers};
+use super::{
+    Api, Problem, ProblemKind, audit, calendars, document, events, guard, idempotency, kinds, limits, schedules,
+    service, tasks, tokens, workers,
+};
 
 /// Where the interface is.
-const BASE: &str = "/api/v1";
+pub(super) const BASE: &str = "/api/v1";
 
 fn routes() -> OpenApiRouter<Api> {
-    let all = OpenApiRouter::new().merge(service::routes()).merge(schedules::routes()).merge(audit::routes()).merge(calendars::routes()).merge(tokens::routes()).merge(workers::routes()).merge(limits::routes()).merge(kinds::routes()).merge(tasks::routes());
+    let all = OpenApiRouter::new()
+        .merge(service::routes())
+        .merge(schedules::routes())
+        .merge(audit::routes())
+        .merge(calendars::routes())
+        .merge(tokens::routes())
+        .merge(workers::routes())
+        .merge(limits::routes())
+        .merge(kinds::routes())
+        .merge(tasks::routes())
+        .merge(events::routes());
     OpenApiRouter::with_openapi(document::Document::openapi()).nest(BASE, all)
 }
 

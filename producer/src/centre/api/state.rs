@@ -2,11 +2,17 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use leveret_common::{client::Client, control::Control, limit::{LimitName, LimitSettings}, registry::Registry, telemetry::http::Health};
+use leveret_common::{
+    client::Client,
+    control::Control,
+    limit::{LimitName, LimitSettings},
+    registry::Registry,
+    telemetry::http::Health,
+};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Problem, gate::Gate, kinds::Schemas};
+use super::{Problem, events::Feed, gate::Gate, kinds::Schemas};
 use crate::centre::store::Store;
 
 /// What the handlers work with. Cheap to clone.
@@ -25,6 +31,7 @@ pub struct Api {
     pub settings: Arc<ApiSettings>,
     pub(super) gate: Arc<Gate>,
     pub(super) schemas: Arc<Schemas>,
+    pub(super) feed: Arc<Feed>,
     /// The server is told to stop: streams of events end.
     pub(super) closing: CancellationToken,
 }
@@ -85,6 +92,7 @@ impl Api {
             gate: Arc::new(Gate::new(settings.wrong_tokens)),
             settings: Arc::new(settings),
             schemas: Arc::default(),
+            feed: Arc::default(),
             closing: CancellationToken::new(),
         }
     }

@@ -170,8 +170,10 @@ async fn create(
     api.store.add_token(&mut transaction, &token, &secret).await?;
     api.store.audit_in(&mut transaction, &entry).await?;
     transaction.commit().await?;
-    let location = HeaderValue::from_str(&format!("/api/v1/tokens/{}", token.id)).map_err(|error| Problem::internal(&error))?;
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(NewToken { secret, token: token.into() })).into_response())
+    let location =
+        HeaderValue::from_str(&format!("/api/v1/tokens/{}", token.id)).map_err(|error| Problem::internal(&error))?;
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(NewToken { secret, token: token.into() }))
+        .into_response())
 }
 
 /// Looks at a token

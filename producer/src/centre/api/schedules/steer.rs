@@ -7,7 +7,9 @@ use utoipa::ToSchema;
 
 use super::{Place, calendars, name_of, view::Schedule};
 use crate::centre::{
-    api::{Api, At, Authorised, Body, MaybeBody, Operator, Params, Problem, ProblemKind, audit::summary, moment::Moment},
+    api::{
+        Api, At, Authorised, Body, MaybeBody, Operator, Params, Problem, ProblemKind, audit::summary, moment::Moment,
+    },
     store::Expected,
 };
 

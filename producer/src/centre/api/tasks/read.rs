@@ -112,9 +112,10 @@ pub(super) async fn list(
 ) -> Result<Json<Page<View>>, Problem> {
     let (filter, limit) = (search.filter(&caller)?, page::limit(search.limit)?);
     let cursor = page::behind::<String>(search.cursor.as_deref())?;
-    let cursor: Option<Cursor> = cursor.map(|cursor| cursor.parse()).transpose().map_err(|error: InvalidCursor| {
-        Problem::new(ProblemKind::Malformed, error.to_string())
-    })?;
+    let cursor: Option<Cursor> = cursor
+        .map(|cursor| cursor.parse())
+        .transpose()
+        .map_err(|error: InvalidCursor| Problem::new(ProblemKind::Malformed, error.to_string()))?;
     let found = api.store.search(&filter, cursor.as_ref(), limit).await?;
     Ok(Json(Page::stored(found)?.map(Into::into)))
 }
