@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    bench::Bench, completions::Completions, config::Config, dead::Dead, demo::Demo, producer::Producer,
+    bench::Bench, centre::Centre, completions::Completions, config::Config, dead::Dead, demo::Demo, producer::Producer,
     publish::Publish, queues::Queues, topology::TopologyCommand, worker::Worker, workers::Workers,
 };
 
@@ -52,6 +52,7 @@ pub(crate) enum Command {
     Worker(Worker),
     Workers(Workers),
     Producer(Producer),
+    Centre(Centre),
     Publish(Publish),
     Queues(Queues),
     Dead(Dead),

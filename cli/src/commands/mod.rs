@@ -1,6 +1,7 @@
 //! One file a command: its arguments, and `run`.
 
 pub(crate) mod bench;
+pub(crate) mod centre;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod dead;
@@ -24,6 +25,7 @@ pub(crate) async fn run(session: Session, command: Command) -> Result<Exit, Fail
         Command::Worker(command) => command.run(session).await,
         Command::Workers(command) => command.run(session).await,
         Command::Producer(command) => command.run(session).await,
+        Command::Centre(command) => command.run(session).await,
         Command::Publish(command) => command.run(session).await,
         Command::Queues(command) => command.run(session).await,
         Command::Dead(command) => command.run(session).await,

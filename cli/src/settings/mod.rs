@@ -1,7 +1,9 @@
 //! The whole of `leveret.toml`, put together from the settings of the crates.
 
+mod centre;
 mod document;
 mod once;
+mod schedule;
 mod wording;
 mod worker;
 
@@ -13,12 +15,17 @@ use leveret::{
         limit::{LimitName, LimitSettings},
         telemetry::{TelemetryError, TelemetrySettings},
     },
-    producer::{schedule::Schedule, settings::ScheduleSettings},
+    producer::{
+        plan::{Calendar, Definition, Plan, ScheduleName},
+        schedule::Schedule,
+    },
     worker::exec::{ExecSettings, Executor},
 };
 use serde::{Deserialize, Serialize};
 
+pub(crate) use centre::CentreSettings;
 pub(crate) use document::{Document, InvalidConfig};
+pub(crate) use schedule::ScheduleTable;
 pub(crate) use worker::WorkerSettings;
 
 use crate::arguments::Global;
@@ -40,8 +47,10 @@ pub(crate) struct Settings {
     pub(crate) worker: WorkerSettings,
     /// `[tasks."name"]`: tasks that are run as commands and HTTP calls.
     pub(crate) tasks: BTreeMap<String, ExecSettings>,
-    /// `[schedules.<name>]`: tasks that `leveret producer` publishes by the clock.
-    pub(crate) schedules: BTreeMap<String, ScheduleSettings>,
+    /// `[schedules.<name>]`: tasks that `leveret centre` or `leveret producer` publishes by the clock.
+    pub(crate) schedules: BTreeMap<String, ScheduleTable>,
+    /// `[centre]`: how `leveret centre` works.
+    pub(crate) centre: CentreSettings,
     /// `[telemetry]`: logs, spans, metrics.
     pub(crate) telemetry: TelemetrySettings,
     /// `[http]`: where worker and producer serve `/live`, `/ready` and `/metrics`. Without it they do not.
@@ -112,6 +121,10 @@ impl Settings {
         for (name, limit) in &self.limits {
             limit.check().map_err(|error| self.invalid(&["limits", name.as_str()], error))?;
         }
+        self.centre.check().map_err(|(path, text)| {
+            let path: Vec<_> = ["centre"].into_iter().chain(path).collect();
+            self.invalid(&path, text)
+        })?;
         self.worker.check().map_err(|(path, text)| {
             let path: Vec<_> = ["worker"].into_iter().chain(path.iter().map(String::as_str)).collect();
             self.invalid(&path, text)
@@ -139,21 +152,51 @@ impl Settings {
         Ok(())
     }
 
-    /// The schedules that are enabled. Those that are not are checked as well.
+    /// The schedules that are enabled, for the producer. Those that are not are checked as well.
     pub(crate) fn enabled_schedules(&self) -> Result<Vec<Schedule>, InvalidConfig> {
         let mut schedules = Vec::new();
-        for (name, settings) in &self.schedules {
-            let schedule = settings.schedule(name).map_err(|error| {
-                let table = format!("schedules.{name}");
-                let key = error.key.strip_prefix(&table).unwrap_or_default().trim_start_matches('.');
-                let path: Vec<_> = ["schedules", name, key].into_iter().filter(|part| !part.is_empty()).collect();
-                self.invalid(&path, &error.fix)
-            })?;
-            if settings.enabled {
-                schedules.push(schedule);
-            }
+        for (name, table) in &self.schedules {
+            let schedule = match table.without_centre() {
+                Ok(_) => self.schedule(name, table)?,
+                Err(key) => {
+                    let text = "the producer keeps nothing and does not know this: run `leveret centre`, or remove it";
+                    return Err(self.invalid(&["schedules", name, &key], text));
+                }
+            };
+            schedules.extend(schedule.filter(|_| table.enabled));
         }
         Ok(schedules)
+    }
+
+    /// The schedules that are enabled, for a centre. Those that are not are checked as well. Which calendars there are only
+    /// the centre knows.
+    pub(crate) fn definitions(&self) -> Result<Vec<(ScheduleName, Definition)>, InvalidConfig> {
+        let mut definitions = Vec::new();
+        for (name, table) in &self.schedules {
+            self.schedule(name, table)?;
+            let path = ["schedules", name.as_str()];
+            let known: ScheduleName = name.parse().map_err(|error| self.invalid(&path, error))?;
+            let calendar = |name: &String| Calendar { name: name.clone(), ..Calendar::default() };
+            let calendars: Vec<_> = table.definition.calendars.iter().map(calendar).collect();
+            Plan::new(known.clone(), table.definition.clone(), &calendars)
+                .map_err(|error| self.invalid(&[path[0], path[1], error.key], error.fix))?;
+            if table.enabled {
+                definitions.push((known, table.definition.clone()));
+            }
+        }
+        Ok(definitions)
+    }
+
+    /// The schedule for the producer, checked; `None` when it needs a centre.
+    fn schedule(&self, name: &str, table: &ScheduleTable) -> Result<Option<Schedule>, InvalidConfig> {
+        let Ok(settings) = table.without_centre() else { return Ok(None) };
+        let schedule = settings.schedule(name).map_err(|error| {
+            let table = format!("schedules.{name}");
+            let key = error.key.strip_prefix(&table).unwrap_or_default().trim_start_matches('.');
+            let path: Vec<_> = ["schedules", name, key].into_iter().filter(|part| !part.is_empty()).collect();
+            self.invalid(&path, &error.fix)
+        })?;
+        Ok(Some(schedule))
     }
 
     /// The settings of a queue: those of its table, or the defaults.
@@ -176,7 +219,7 @@ impl Settings {
         names.extend(self.worker.pools.values().flat_map(|pool| pool.queues.keys()).cloned());
         names.extend(self.task_queues()?);
         for (name, schedule) in &self.schedules {
-            let queue = QueueName::new(&schedule.queue);
+            let queue = QueueName::new(&schedule.definition.queue);
             names.push(queue.map_err(|error| self.invalid(&["schedules", name, "queue"], error))?);
         }
         if names.is_empty() {
@@ -201,4 +244,15 @@ impl Settings {
 pub(crate) fn instance() -> String {
     let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok());
     format!("{}-{}", host.unwrap_or_else(|| "leveret".to_owned()), std::process::id())
+}
+
+/// A URL without what lets one in.
+pub(crate) fn without_user(text: &str) -> String {
+    match url::Url::parse(text) {
+        Ok(mut url) if !url.username().is_empty() || url.password().is_some() => {
+            let _ = url.set_username("***").and_then(|()| url.set_password(None));
+            url.into()
+        }
+        _ => text.to_owned(),
+    }
 }
