@@ -1,10 +1,12 @@
 //! What a centre keeps in its database. Everything that more than one centre looks at is here, and every change that
 //! belongs together is one transaction.
 
+mod operations;
 mod runs;
 
 use leveret_common::clock::Clock;
 
+pub use operations::{Operation, OperationKind, OperationState, Progress};
 pub use runs::{RunEnd, RunEnded};
 
 use super::database::Database;
