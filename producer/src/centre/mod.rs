@@ -4,10 +4,12 @@
 //!
 //! | module | what is in it |
 //! |---|---|
+//! | [`api`] | the REST interface |
 //! | [`database`] | SQLite or PostgreSQL, and statements that both understand |
 //! | [`operations`] | queues and dead letters, for operators: what lasts runs in the background |
 //! | [`store`] | what is kept there: schedules, ticks, what is to be published, tasks, who may do what |
 
+pub mod api;
 pub mod database;
 pub mod operations;
 pub mod store;

@@ -1,11 +1,21 @@
 //! What a centre keeps in its database. Everything that more than one centre looks at is here, and every change that
 //! belongs together is one transaction.
 
+mod access;
+mod audit;
+mod calendars;
+mod idempotency;
+mod kinds;
 mod operations;
 mod runs;
 
 use leveret_common::clock::Clock;
 
+pub use access::{ALL_NAMESPACES, Role, Token, UnknownRole};
+pub use audit::{AuditEntry, AuditSearch};
+pub use calendars::StoredCalendar;
+pub use idempotency::{Begun, KEPT, KeptAnswer};
+pub use kinds::StoredKind;
 pub use operations::{Operation, OperationKind, OperationState, Progress};
 pub use runs::{RunEnd, RunEnded};
 

@@ -1,0 +1,34 @@
+//! The REST interface of the centre: JSON under `/api/v1`, described at `/api/v1/openapi.json` and `/docs`.
+//!
+//! | module or type | what it is |
+//! |---|---|
+//! | [`Api`] | what the handlers work with |
+//! | [`router`], [`openapi`] | all routes, and the document about them |
+//! | [`Server`] | listens, with TLS where there is a certificate |
+//! | [`Authorised`], [`Caller`] | who asks, and whether they may |
+//! | [`Problem`] | errors, as RFC 9457 has them |
+//! | [`Body`], [`At`], [`Params`] | what comes with a request |
+//! | [`page`], [`revision`] | lists in pages; ETags |
+
+mod authorised;
+mod body;
+mod document;
+mod gate;
+mod guard;
+mod idempotency;
+pub mod page;
+mod problem;
+pub mod revision;
+mod router;
+mod secret;
+mod server;
+mod service;
+mod state;
+mod tls;
+
+pub use authorised::{Admin, Authorised, Caller, Everywhere, Need, Operator, Publisher, Viewer};
+pub use body::{At, Body, MaybeBody, Params};
+pub use problem::{PartError, Problem, ProblemKind};
+pub use router::{openapi, router};
+pub use server::{RunningServer, Server, ServerError, ServerSettings, TlsFiles};
+pub use state::{Api, ApiSettings, Broker};

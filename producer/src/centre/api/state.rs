@@ -1,0 +1,121 @@
+//! What the handlers work with.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use leveret_common::{client::Client, control::Control, registry::Registry, telemetry::http::Health};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Problem, gate::Gate};
+use crate::centre::store::Store;
+
+/// What the handlers work with. Cheap to clone.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Api {
+    /// What is kept.
+    pub store: Store,
+    /// The way to the broker. Without it, what needs the broker answers 503.
+    pub broker: Option<Broker>,
+    /// The checks behind `/ready` and `/live`.
+    pub health: Health,
+    /// The series behind `/metrics`.
+    pub metrics: prometheus::Registry,
+    /// What it keeps to.
+    pub settings: Arc<ApiSettings>,
+    pub(super) gate: Arc<Gate>,
+    /// The server is told to stop: streams of events end.
+    pub(super) closing: CancellationToken,
+}
+
+/// The way to the broker. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Broker {
+    /// Publishes tasks.
+    pub client: Client,
+    /// Steers workers.
+    pub control: Control,
+    /// Knows the workers.
+    pub registry: Registry,
+}
+
+/// What the interface keeps to.
+#[derive(Clone, Debug)]
+pub struct ApiSettings {
+    /// The largest body that is read, in bytes. Default 16 MiB.
+    pub body_limit: usize,
+    /// How long a request may take, except that a stream of events may last. Default 30 s.
+    pub timeout: Duration,
+    /// How long workers have to answer a command. Default 1 s.
+    pub patience: Duration,
+    /// Wrong tokens that one address may send in a minute. Default 60.
+    pub wrong_tokens: u32,
+    /// How long the audit log is kept. Default a year.
+    pub audit_kept: Duration,
+    /// Whether everybody is an admin. Only for a listener on loopback, which is where [`Server`](super::Server) holds it
+    /// to. Default no.
+    pub insecure_loopback: bool,
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        Self {
+            body_limit: 16 << 20,
+            timeout: Duration::from_secs(30),
+            patience: Duration::from_secs(1),
+            wrong_tokens: 60,
+            audit_kept: Duration::from_secs(365 * 86_400),
+            insecure_loopback: false,
+        }
+    }
+}
+
+impl Api {
+    /// On these tables, so far without a broker.
+    pub fn new(store: Store, settings: ApiSettings) -> Self {
+        Self {
+            store,
+            broker: None,
+            health: Health::new(),
+            metrics: prometheus::Registry::new(),
+            gate: Arc::new(Gate::new(settings.wrong_tokens)),
+            settings: Arc::new(settings),
+            closing: CancellationToken::new(),
+        }
+    }
+
+    /// With a way to the broker.
+    #[must_use]
+    pub fn broker(mut self, broker: Broker) -> Self {
+        self.broker = Some(broker);
+        self
+    }
+
+    /// With the checks behind `/ready` and `/live`.
+    #[must_use]
+    pub fn health(mut self, health: Health) -> Self {
+        self.health = health;
+        self
+    }
+
+    /// With the series behind `/metrics`.
+    #[must_use]
+    pub fn metrics(mut self, metrics: prometheus::Registry) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
+    /// The way to the broker.
+    ///
+    /// # Errors
+    /// 503 when there is none.
+    pub fn need_broker(&self) -> Result<&Broker, Problem> {
+        self.broker.as_ref().ok_or_else(|| Problem::unavailable("this centre has no connection to a broker"))
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("store", &self.store).field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
