@@ -12,12 +12,15 @@
 
 mod authorised;
 mod body;
+mod dead;
 mod document;
 mod gate;
 mod guard;
 mod idempotency;
+mod operations;
 pub mod page;
 mod problem;
+mod queues;
 pub mod revision;
 mod router;
 mod secret;

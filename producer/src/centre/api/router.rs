@@ -5,13 +5,17 @@ use utoipa::{OpenApi as _, openapi::OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{Api, Problem, ProblemKind, document, guard, idempotency, service};
+use super::{Api, Problem, ProblemKind, dead, document, guard, idempotency, operations, queues, service};
 
 /// Where the interface is.
 const BASE: &str = "/api/v1";
 
 fn routes() -> OpenApiRouter<Api> {
-    let all = OpenApiRouter::new().merge(service::routes());
+    let all = OpenApiRouter::new()
+        .merge(service::routes())
+        .merge(queues::routes())
+        .merge(dead::routes())
+        .merge(operations::routes());
     OpenApiRouter::with_openapi(document::Document::openapi()).nest(BASE, all)
 }
 

@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use super::Request;
 use crate::centre::{
     database::DatabaseError,
-    store::{Operation, OperationKind, OperationState, Progress, Store},
+    store::{AuditEntry, Operation, OperationKind, OperationState, Progress, Store},
 };
 
 /// How often progress is written.
@@ -102,7 +102,12 @@ impl Operations {
         &self.0.link
     }
 
-    /// Begins an operation; it goes on in the background.
+    /// Ends with this centre's work.
+    pub(super) fn stopping(&self) -> CancellationToken {
+        self.0.stop.child_token()
+    }
+
+    /// Begins an operation, and writes `change` into the audit log; it goes on in the background.
     ///
     /// # Errors
     /// [`OperationError`].
@@ -112,6 +117,7 @@ impl Operations {
         place: &Place,
         request: Request,
         started_by: Option<String>,
+        change: Option<&AuditEntry>,
     ) -> Result<Operation, OperationError> {
         request.check().map_err(OperationError::Invalid)?;
         if self.0.stop.is_cancelled() {
@@ -134,7 +140,7 @@ impl Operations {
             created_at: self.0.store.clock().now(),
             ended_at: None,
         };
-        if !self.0.store.begin_operation(&operation).await? {
+        if !self.0.store.begin_operation(&operation, change).await? {
             let other = self.0.store.operation_on(place.queue()).await?;
             return Err(OperationError::Busy { id: other.map(|other| other.id).unwrap_or_default() });
         }
@@ -338,7 +344,7 @@ fn is_passing(error: &DeadLettersError) -> bool {
     matches!(error, DeadLettersError::Connect(_) | DeadLettersError::Interrupted { .. })
 }
 
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+pub(in crate::centre) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -3,7 +3,9 @@
 use leveret_common::clock::UnixMillis;
 use serde::{Deserialize, Serialize};
 
-use super::Store;
+use utoipa::ToSchema;
+
+use super::{AuditEntry, Store};
 use crate::centre::{
     database::{DatabaseError, Row, Value, Wording},
     operations::Request,
@@ -52,7 +54,7 @@ pub struct Progress {
 }
 
 /// What an operation does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OperationKind {
     /// It sends dead letters back to their queue.
@@ -62,7 +64,7 @@ pub enum OperationKind {
 }
 
 /// How an operation stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum OperationState {
     /// It is at work.
@@ -123,11 +125,15 @@ const ADOPT: Wording = Wording::Both(
 const FORGET: &str = "DELETE FROM leveret_centre_operations WHERE ended_at < $1";
 
 impl Store {
-    /// Notes that an operation has begun. `false` when another is at work on the same queue.
+    /// Notes that an operation has begun, and `change` in the audit log. `false` when another is at work on the same queue.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn begin_operation(&self, operation: &Operation) -> Result<bool, DatabaseError> {
+    pub async fn begin_operation(
+        &self,
+        operation: &Operation,
+        change: Option<&AuditEntry>,
+    ) -> Result<bool, DatabaseError> {
         let values = [
             operation.id.as_str().into(),
             operation.kind.as_str().into(),
@@ -137,7 +143,13 @@ impl Store {
             operation.centre.as_str().into(),
             operation.created_at.into(),
         ];
-        Ok(self.database.execute(INSERT, values).await? == 1)
+        let mut transaction = self.database.begin().await?;
+        let begun = transaction.execute(INSERT, values).await? == 1;
+        if let (true, Some(change)) = (begun, change) {
+            self.audit_in(&mut transaction, change).await?;
+        }
+        transaction.commit().await?;
+        Ok(begun)
     }
 
     /// An operation.
