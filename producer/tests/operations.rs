@@ -288,7 +288,9 @@ async fn letters_are_listed_grouped_shown_and_put_right() {
     assert_eq!(message.body, br#"{"to":"rabbit"}"#);
     assert_eq!(message.task().as_deref(), Some("mail.post"));
     let headers = message.properties.headers().clone().unwrap_or_default();
-    let names: Vec<_> = headers.inner().keys().map(|name| name.to_string()).collect();
+    let names = headers.inner().keys().map(|name| name.to_string());
+    // The broker counts deliveries from 0 on.
+    let names: Vec<_> = names.filter(|name| name != "x-delivery-count").collect();
     assert_eq!(names, ["team"], "nothing is left of its death");
     let wrong = LetterChange { headers: [("a".to_owned(), json!([1]))].into(), ..LetterChange::default() };
     assert!(centre.amend_letter(&place(), "id-2", wrong).await.unwrap_err().to_string().contains("\"a\""));
