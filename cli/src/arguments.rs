@@ -8,7 +8,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     bench::Bench, centre::Centre, completions::Completions, config::Config, dead::Dead, demo::Demo, producer::Producer,
-    publish::Publish, queues::Queues, topology::TopologyCommand, worker::Worker, workers::Workers,
+    publish::Publish, queues::Queues, schedules::Schedules, topology::TopologyCommand, worker::Worker,
+    workers::Workers,
 };
 
 /// Workers and schedules on RabbitMQ that do not lose messages.
@@ -53,6 +54,7 @@ pub(crate) enum Command {
     Workers(Workers),
     Producer(Producer),
     Centre(Centre),
+    Schedules(Schedules),
     Publish(Publish),
     Queues(Queues),
     Dead(Dead),

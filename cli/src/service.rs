@@ -104,6 +104,11 @@ impl Service {
         self.telemetry.log()
     }
 
+    /// The series behind `/metrics`.
+    pub(crate) fn registry(&self) -> prometheus::Registry {
+        self.telemetry.registry()
+    }
+
     /// Ends the HTTP server and sends what telemetry is left.
     pub(crate) async fn end(self) {
         systemd::stopping();

@@ -40,7 +40,8 @@ impl Config {
     pub(crate) async fn run(self, session: Session) -> Result<Exit, Failure> {
         let settings = session.settings()?;
         settings.check_tasks()?;
-        let schedules = settings.definitions()?;
+        settings.check_schedules()?;
+        let schedules = settings.schedules.iter().filter(|(_, schedule)| schedule.enabled);
         match self.action {
             Action::Check => {
                 // Its settings can be checked in no other way than by using them.
@@ -52,7 +53,7 @@ impl Config {
                     broker: settings.broker.url.clone(),
                     queues: settings.topology()?.work_queues().map(|(name, _)| name.to_string()).collect(),
                     tasks: settings.tasks.keys().cloned().collect(),
-                    schedules: schedules.iter().map(|(name, _)| name.to_string()).collect(),
+                    schedules: schedules.map(|(name, _)| name.clone()).collect(),
                 })?;
             }
             Action::Show => session.output.report(&Effective(effective(&settings)))?,

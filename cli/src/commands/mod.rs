@@ -9,6 +9,7 @@ pub(crate) mod demo;
 pub(crate) mod producer;
 pub(crate) mod publish;
 pub(crate) mod queues;
+pub(crate) mod schedules;
 pub(crate) mod topology;
 pub(crate) mod worker;
 pub(crate) mod workers;
@@ -26,6 +27,7 @@ pub(crate) async fn run(session: Session, command: Command) -> Result<Exit, Fail
         Command::Workers(command) => command.run(session).await,
         Command::Producer(command) => command.run(session).await,
         Command::Centre(command) => command.run(session).await,
+        Command::Schedules(command) => command.run(session).await,
         Command::Publish(command) => command.run(session).await,
         Command::Queues(command) => command.run(session).await,
         Command::Dead(command) => command.run(session).await,

@@ -74,5 +74,5 @@ impl Producer {
 /// The queues that the schedules publish to.
 fn topology(settings: &Settings) -> Result<Topology, InvalidConfig> {
     let queues = settings.schedules.values().filter(|schedule| schedule.enabled);
-    settings.topology_of(queues.filter_map(|schedule| QueueName::new(&schedule.definition.queue).ok()))
+    settings.topology_of(queues.filter_map(|schedule| QueueName::new(&schedule.queue).ok()))
 }

@@ -3,7 +3,6 @@
 mod centre;
 mod document;
 mod once;
-mod schedule;
 mod wording;
 mod worker;
 
@@ -16,8 +15,8 @@ use leveret::{
         telemetry::{TelemetryError, TelemetrySettings},
     },
     producer::{
-        plan::{Calendar, Definition, Plan, ScheduleName},
         schedule::Schedule,
+        settings::{InvalidSchedule, ScheduleSettings},
     },
     worker::exec::{ExecSettings, Executor},
 };
@@ -25,7 +24,6 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use centre::CentreSettings;
 pub(crate) use document::{Document, InvalidConfig};
-pub(crate) use schedule::ScheduleTable;
 pub(crate) use worker::WorkerSettings;
 
 use crate::arguments::Global;
@@ -47,8 +45,8 @@ pub(crate) struct Settings {
     pub(crate) worker: WorkerSettings,
     /// `[tasks."name"]`: tasks that are run as commands and HTTP calls.
     pub(crate) tasks: BTreeMap<String, ExecSettings>,
-    /// `[schedules.<name>]`: tasks that `leveret centre` or `leveret producer` publishes by the clock.
-    pub(crate) schedules: BTreeMap<String, ScheduleTable>,
+    /// `[schedules.<name>]`: tasks that are published by the clock.
+    pub(crate) schedules: BTreeMap<String, ScheduleSettings>,
     /// `[centre]`: how `leveret centre` works.
     pub(crate) centre: CentreSettings,
     /// `[telemetry]`: logs, spans, metrics.
@@ -152,51 +150,29 @@ impl Settings {
         Ok(())
     }
 
-    /// The schedules that are enabled, for the producer. Those that are not are checked as well.
+    /// The schedules that are enabled, for the cron producer. Those that are not are checked as well.
     pub(crate) fn enabled_schedules(&self) -> Result<Vec<Schedule>, InvalidConfig> {
         let mut schedules = Vec::new();
-        for (name, table) in &self.schedules {
-            let schedule = match table.without_centre() {
-                Ok(_) => self.schedule(name, table)?,
-                Err(key) => {
-                    let text = "the producer keeps nothing and does not know this: run `leveret centre`, or remove it";
-                    return Err(self.invalid(&["schedules", name, &key], text));
-                }
-            };
-            schedules.extend(schedule.filter(|_| table.enabled));
+        for (name, settings) in &self.schedules {
+            let schedule = settings.schedule(name).map_err(|error| self.invalid_schedule(name, &error))?;
+            if settings.enabled {
+                schedules.push(schedule);
+            }
         }
         Ok(schedules)
     }
 
-    /// The schedules that are enabled, for a centre. Those that are not are checked as well. Which calendars there are only
-    /// the centre knows.
-    pub(crate) fn definitions(&self) -> Result<Vec<(ScheduleName, Definition)>, InvalidConfig> {
-        let mut definitions = Vec::new();
-        for (name, table) in &self.schedules {
-            self.schedule(name, table)?;
-            let path = ["schedules", name.as_str()];
-            let known: ScheduleName = name.parse().map_err(|error| self.invalid(&path, error))?;
-            let calendar = |name: &String| Calendar { name: name.clone(), ..Calendar::default() };
-            let calendars: Vec<_> = table.definition.calendars.iter().map(calendar).collect();
-            Plan::new(known.clone(), table.definition.clone(), &calendars)
-                .map_err(|error| self.invalid(&[path[0], path[1], error.key], error.fix))?;
-            if table.enabled {
-                definitions.push((known, table.definition.clone()));
-            }
-        }
-        Ok(definitions)
+    /// Checks every `[schedules.<name>]` table as the centre does, which can carry out more than the cron producer.
+    pub(crate) fn check_schedules(&self) -> Result<(), InvalidConfig> {
+        let mut schedules = self.schedules.iter();
+        schedules.try_for_each(|(name, one)| one.check(name).map_err(|error| self.invalid_schedule(name, &error)))
     }
 
-    /// The schedule for the producer, checked; `None` when it needs a centre.
-    fn schedule(&self, name: &str, table: &ScheduleTable) -> Result<Option<Schedule>, InvalidConfig> {
-        let Ok(settings) = table.without_centre() else { return Ok(None) };
-        let schedule = settings.schedule(name).map_err(|error| {
-            let table = format!("schedules.{name}");
-            let key = error.key.strip_prefix(&table).unwrap_or_default().trim_start_matches('.');
-            let path: Vec<_> = ["schedules", name, key].into_iter().filter(|part| !part.is_empty()).collect();
-            self.invalid(&path, &error.fix)
-        })?;
-        Ok(Some(schedule))
+    fn invalid_schedule(&self, name: &str, error: &InvalidSchedule) -> InvalidConfig {
+        let table = format!("schedules.{name}");
+        let key = error.key.strip_prefix(&table).unwrap_or_default().trim_start_matches('.');
+        let path: Vec<_> = ["schedules", name, key].into_iter().filter(|part| !part.is_empty()).collect();
+        self.invalid(&path, &error.fix)
     }
 
     /// The settings of a queue: those of its table, or the defaults.
@@ -219,7 +195,7 @@ impl Settings {
         names.extend(self.worker.pools.values().flat_map(|pool| pool.queues.keys()).cloned());
         names.extend(self.task_queues()?);
         for (name, schedule) in &self.schedules {
-            let queue = QueueName::new(&schedule.definition.queue);
+            let queue = QueueName::new(&schedule.queue);
             names.push(queue.map_err(|error| self.invalid(&["schedules", name, "queue"], error))?);
         }
         if names.is_empty() {

@@ -76,6 +76,10 @@ pub mod header {
     pub const LEASE: &str = "leveret-lease";
     /// `always`: what becomes of this task is published as events, whatever its queue's setting.
     pub const TRACK: &str = "leveret-track";
+    /// How often the task was brought back from the dead. Only Leveret raises it.
+    pub const REPLAYS: &str = "leveret-replays";
+    /// Names and values to find the task by: a JSON object of texts, which events repeat.
+    pub const LABELS: &str = "leveret-labels";
     /// On a reply: `done`, `dead` or `cancelled`.
     pub const STATUS: &str = "leveret-status";
     /// On a reply: the id of the task that it answers.

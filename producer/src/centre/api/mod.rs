@@ -8,8 +8,10 @@
 //! | [`Authorised`], [`Caller`] | who asks, and whether they may |
 //! | [`Problem`] | errors, as RFC 9457 has them |
 //! | [`Body`], [`At`], [`Params`] | what comes with a request |
-//! | [`page`], [`revision`] | lists in pages; ETags |
+//! | [`page`], [`revision`], [`moment`] | lists in pages; ETags; moments as RFC 3339 |
+//! | [`audit`] | the audit log, and what goes into it |
 
+pub mod audit;
 mod authorised;
 mod body;
 mod dead;
@@ -17,12 +19,14 @@ mod document;
 mod gate;
 mod guard;
 mod idempotency;
+pub mod moment;
 mod operations;
 pub mod page;
 mod problem;
 mod queues;
 pub mod revision;
 mod router;
+mod schedules;
 mod secret;
 mod server;
 mod service;

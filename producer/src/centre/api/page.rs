@@ -36,6 +36,14 @@ impl<T> Page<T> {
         Ok(Self { items: found, next })
     }
 
+    /// A page from the store.
+    ///
+    /// # Errors
+    /// 500 when the cursor cannot be written as JSON.
+    pub(super) fn stored(page: crate::centre::store::Page<T>) -> Result<Self, Problem> {
+        Ok(Self { items: page.items, next: page.next.map(|next| cursor(&next)).transpose()? })
+    }
+
     /// All of the list.
     pub fn whole(items: Vec<T>) -> Self {
         Self { items, next: None }

@@ -22,6 +22,11 @@ impl Base {
         Ok(Self { is: revisions(headers, header::IF_MATCH)?, is_not: revisions(headers, header::IF_NONE_MATCH)? })
     }
 
+    /// Whether the request says what it is based on.
+    pub fn is_given(&self) -> bool {
+        self.is.is_some() || self.is_not.is_some()
+    }
+
     /// Holds what is there against it.
     ///
     /// # Errors

@@ -5,7 +5,9 @@ use utoipa::{OpenApi as _, openapi::OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
-use super::{Api, Problem, ProblemKind, dead, document, guard, idempotency, operations, queues, service};
+use super::{
+    Api, Problem, ProblemKind, audit, dead, document, guard, idempotency, operations, queues, schedules, service,
+};
 
 /// Where the interface is.
 const BASE: &str = "/api/v1";
@@ -15,7 +17,9 @@ fn routes() -> OpenApiRouter<Api> {
         .merge(service::routes())
         .merge(queues::routes())
         .merge(dead::routes())
-        .merge(operations::routes());
+        .merge(operations::routes())
+        .merge(schedules::routes())
+        .merge(audit::routes());
     OpenApiRouter::with_openapi(document::Document::openapi()).nest(BASE, all)
 }
 

@@ -1,0 +1,75 @@
+//! What workers tell of tasks.
+
+use leveret_common::{
+    event::{EventBatch, Happening, TaskEvent},
+    registry::Instance,
+};
+
+use super::{Task, life::Life};
+use crate::centre::{
+    database::DatabaseError,
+    store::{RunEnd, RunEnded, Store},
+};
+
+/// What has come of taking note.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Applied {
+    /// The tasks of which something new was learnt, as in a list.
+    pub changed: Vec<Task>,
+}
+
+/// An event, and who told it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Told {
+    /// The worker's name.
+    pub worker: String,
+    /// Its instance.
+    pub instance: Instance,
+    /// What happened.
+    pub event: TaskEvent,
+}
+
+impl Told {
+    /// The events of a message.
+    pub fn of(batch: EventBatch) -> impl Iterator<Item = Self> {
+        let EventBatch { worker, instance, events } = batch;
+        events.into_iter().map(move |event| Self { worker: worker.clone(), instance, event })
+    }
+
+    /// What it means for a tick, if it means an end.
+    fn run_ended(&self) -> Option<RunEnded> {
+        let end = match &self.event.what {
+            Happening::Done { .. } => RunEnd::Done,
+            Happening::Dead { error, .. } => RunEnd::Dead(error.clone()),
+            // Neither a success nor a failure.
+            Happening::Cancelled { .. } | Happening::Discarded { .. } => RunEnd::Cancelled,
+            _ => return None,
+        };
+        Some(RunEnded { task_id: self.event.id.clone(), end, at: self.event.at })
+    }
+}
+
+impl Store {
+    /// Takes in what workers tell, all of it in one transaction, and tells the ticks whose tasks have ended. The order of
+    /// events, by one call or several, at one centre or several, changes nothing of what comes of them; nor does
+    /// repetition.
+    ///
+    /// # Errors
+    /// [`DatabaseError`]; nothing is taken in then.
+    pub async fn apply(&self, events: &[Told]) -> Result<Applied, DatabaseError> {
+        // No database takes a zero in a text, and another id would be another task.
+        let readable = || events.iter().filter(|told| !told.event.id.as_str().contains('\0'));
+        if readable().next().is_none() {
+            return Ok(Applied::default());
+        }
+        let mut transaction = self.database.begin().await?;
+        let lives = readable().map(|told| Life::told(&told.worker, told.instance, &told.event));
+        let changed = self.write_tasks(&mut transaction, lives).await?;
+        let runs: Vec<_> = readable().filter_map(Told::run_ended).collect();
+        if !runs.is_empty() {
+            self.runs_ended(&mut transaction, &runs).await?;
+        }
+        transaction.commit().await?;
+        Ok(Applied { changed })
+    }
+}
