@@ -13,7 +13,7 @@ use leveret::common::{
 use leveret::producer::centre::database::DatabaseError;
 use leveret::{BuildError, PublishError, StartError};
 
-use crate::settings::InvalidConfig;
+use crate::{api::ApiError, settings::InvalidConfig};
 
 /// The exit codes as help shows them.
 pub(crate) const EXIT_CODES: &str = "\
@@ -102,6 +102,9 @@ fn exit(error: &(dyn Error + 'static)) -> Exit {
     }
     if let Some(PublishError::Unconfirmed { .. } | PublishError::Closed) = error.downcast_ref() {
         return Exit::NoAnswer;
+    }
+    if let Some(error) = error.downcast_ref::<ApiError>() {
+        return error.exit();
     }
     if error.is::<InvalidConfig>() || error.is::<BuildError>() {
         return Exit::Config;

@@ -4,15 +4,20 @@ pub(crate) mod bench;
 pub(crate) mod centre;
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod context;
 pub(crate) mod dead;
 pub(crate) mod demo;
+mod namespace;
 pub(crate) mod producer;
 pub(crate) mod publish;
 pub(crate) mod queues;
 pub(crate) mod schedules;
+pub(crate) mod tokens;
 pub(crate) mod topology;
 pub(crate) mod worker;
 pub(crate) mod workers;
+
+pub(crate) use namespace::Namespace;
 
 use crate::{
     arguments::Command,
@@ -27,6 +32,8 @@ pub(crate) async fn run(session: Session, command: Command) -> Result<Exit, Fail
         Command::Workers(command) => command.run(session).await,
         Command::Producer(command) => command.run(session).await,
         Command::Centre(command) => command.run(session).await,
+        Command::Tokens(command) => command.run(session).await,
+        Command::Context(command) => command.run(session).await,
         Command::Schedules(command) => command.run(session).await,
         Command::Publish(command) => command.run(session).await,
         Command::Queues(command) => command.run(session).await,

@@ -40,7 +40,9 @@ pub(super) fn watch_database(store: &Store, health: &Health, stop: CancellationT
 
 /// Applies the schedules of the file, and goes on while some are refused or the database does not answer.
 pub(super) fn keep_applied(store: Store, schedules: BTreeMap<String, Definition>, stop: CancellationToken) {
-    let named = |(name, definition): (String, Definition)| Some((ScheduleName::new(DEFAULT_NAMESPACE, &name).ok()?, definition));
+    let named = |(name, definition): (String, Definition)| {
+        Some((ScheduleName::new(DEFAULT_NAMESPACE, &name).ok()?, definition))
+    };
     let declared: Vec<_> = schedules.into_iter().filter_map(named).collect();
     tokio::spawn(stop.run_until_cancelled_owned(async move {
         let mut said = Vec::new();
