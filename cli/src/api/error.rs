@@ -147,11 +147,6 @@ impl ApiError {
             | Self::Contexts { .. } => Exit::Config,
         }
     }
-
-    /// Whether it is not there.
-    pub(crate) fn is_missing(&self) -> bool {
-        matches!(self, Self::Refused { status, .. } if *status == StatusCode::NOT_FOUND)
-    }
 }
 
 #[cfg(test)]

@@ -110,6 +110,10 @@ impl Site {
             .current_dir(self.directory.path())
             .env_remove("AMQP_URL")
             .env_remove("LEVERET_CONFIG")
+            .env_remove("LEVERET_API")
+            .env_remove("LEVERET_TOKEN")
+            .env_remove("LEVERET_CONTEXT")
+            .env("XDG_CONFIG_HOME", self.directory.path())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         command
