@@ -11,7 +11,7 @@ use axum::{
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
@@ -116,11 +116,10 @@ struct SavedCalendar {
 #[schema(example = json!({"days": {"2027-02-06": {"kind": "work", "note": "make-up workday"}, "2027-12-25": {"kind": "off"}}}))]
 struct Days {
     /// The days by their dates in ISO 8601.
-    #[schema(max_properties = 10000)]
     days: BTreeMap<String, CalendarDay>,
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct List {
@@ -173,7 +172,7 @@ async fn get(
     Ok((tag, Json(View::from(stored))).into_response())
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct Import {
@@ -235,8 +234,7 @@ async fn put(
     api.store.audit_in(&mut transaction, &entry).await?;
     transaction.commit().await?;
     let (schedules, warnings) = follow(&api, &calendar.name).await?;
-    let answer =
-        SavedCalendar { days: calendar.days.len(), name: calendar.name, revision: saved, schedules, warnings };
+    let answer = SavedCalendar { days: calendar.days.len(), name: calendar.name, revision: saved, schedules, warnings };
     let status = if revision.is_none() { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, etag(saved), Json(answer)).into_response())
 }

@@ -38,6 +38,10 @@ async fn run(api: &Api, request: Request, next: Next) -> Result<Response, Proble
         let text = "`Idempotency-Key` is to have 1 to 255 visible ASCII characters";
         return Err(Problem::new(ProblemKind::Malformed, text));
     }
+    if parts.uri.path().trim_end_matches('/').ends_with("/tokens") {
+        let text = "the answer has a secret in it, which is not kept: send this without an `Idempotency-Key`";
+        return Err(Problem::invalid(text));
+    }
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
     let line = format!("{} {path}\n", parts.method);
     let body = read(Request::from_parts(parts.clone(), body), api).await?;

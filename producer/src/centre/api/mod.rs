@@ -14,11 +14,14 @@
 pub mod audit;
 mod authorised;
 mod body;
+mod calendars;
 mod dead;
 mod document;
 mod gate;
 mod guard;
 mod idempotency;
+mod kinds;
+mod limits;
 pub mod moment;
 mod operations;
 pub mod page;
@@ -31,7 +34,10 @@ mod secret;
 mod server;
 mod service;
 mod state;
+mod tasks;
 mod tls;
+mod tokens;
+mod workers;
 
 pub use authorised::{Admin, Authorised, Caller, Everywhere, Need, Operator, Publisher, Viewer};
 pub use body::{At, Body, MaybeBody, Params};

@@ -222,6 +222,19 @@ impl Problem {
         self
     }
 
+    /// The same of a body that is part of another one.
+    #[must_use]
+    pub(super) fn within(mut self, pointer: &str) -> Self {
+        for part in &mut self.errors {
+            part.pointer.insert_str(0, pointer);
+        }
+        if self.errors.is_empty() {
+            let detail = self.detail().to_owned();
+            return self.part(pointer, detail);
+        }
+        self
+    }
+
     /// Adds a header to the answer.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {

@@ -6,7 +6,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
-    Api, Problem, ProblemKind, audit, dead, document, guard, idempotency, operations, queues, schedules, service,
+    Api, Problem, ProblemKind, audit, calendars, dead, document, guard, idempotency, kinds, limits, operations, queues,
+    schedules, service, tasks, tokens, workers,
 };
 
 /// Where the interface is.
@@ -19,6 +20,12 @@ fn routes() -> OpenApiRouter<Api> {
         .merge(dead::routes())
         .merge(operations::routes())
         .merge(schedules::routes())
+        .merge(calendars::routes())
+        .merge(tasks::routes())
+        .merge(kinds::routes())
+        .merge(workers::routes())
+        .merge(limits::routes())
+        .merge(tokens::routes())
         .merge(audit::routes());
     OpenApiRouter::with_openapi(document::Document::openapi()).nest(BASE, all)
 }

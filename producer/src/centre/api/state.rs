@@ -1,12 +1,18 @@
 //! What the handlers work with.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use leveret_common::{client::Client, control::Control, registry::Registry, telemetry::http::Health};
+use leveret_common::{
+    client::Client,
+    control::Control,
+    limit::{LimitName, LimitSettings},
+    registry::Registry,
+    telemetry::http::Health,
+};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Problem, gate::Gate};
+use super::{Problem, gate::Gate, kinds::Schemas};
 use crate::centre::{
     operations::{Operations, Queues},
     store::Store,
@@ -31,6 +37,7 @@ pub struct Api {
     /// What it keeps to.
     pub settings: Arc<ApiSettings>,
     pub(super) gate: Arc<Gate>,
+    pub(super) schemas: Arc<Schemas>,
     /// The server is told to stop: streams of events end.
     pub(super) closing: CancellationToken,
 }
@@ -59,6 +66,8 @@ pub struct ApiSettings {
     pub wrong_tokens: u32,
     /// How long the audit log is kept. Default a year.
     pub audit_kept: Duration,
+    /// The limits of the configuration, to be listed. Default: none.
+    pub limits: BTreeMap<LimitName, LimitSettings>,
     /// Whether everybody is an admin. Only for a listener on loopback, which is where [`Server`](super::Server) holds it
     /// to. Default no.
     pub insecure_loopback: bool,
@@ -72,6 +81,7 @@ impl Default for ApiSettings {
             patience: Duration::from_secs(1),
             wrong_tokens: 60,
             audit_kept: Duration::from_secs(365 * 86_400),
+            limits: BTreeMap::new(),
             insecure_loopback: false,
         }
     }
@@ -89,6 +99,7 @@ impl Api {
             metrics: prometheus::Registry::new(),
             gate: Arc::new(Gate::new(settings.wrong_tokens)),
             settings: Arc::new(settings),
+            schemas: Arc::default(),
             closing: CancellationToken::new(),
         }
     }

@@ -9,7 +9,7 @@ use axum::{
 use leveret_common::task::TaskId;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
@@ -101,7 +101,7 @@ async fn own(caller: Authorised<Viewer>) -> Json<View> {
     Json(caller.caller.token.into())
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct List {
@@ -132,8 +132,8 @@ async fn list(
 
 /// Makes a token
 ///
-/// Its secret is in the answer, and nowhere else: only its hash is kept. The answer to a request with an
-/// `Idempotency-Key` is not kept either, so that such a request is refused.
+/// Its secret is in the answer, and nowhere else: only its hash is kept. So there is no asking for the answer again, and
+/// an `Idempotency-Key` is refused.
 #[utoipa::path(post, path = "/tokens", tag = "access", request_body = Wanted, responses(
     (status = 201, description = "It was made.", body = NewToken, headers(("Location" = String, description = "Where it is."))),
 ), extensions(("x-role" = json!("admin")), ("x-everywhere" = json!(true))))]
@@ -170,8 +170,10 @@ async fn create(
     api.store.add_token(&mut transaction, &token, &secret).await?;
     api.store.audit_in(&mut transaction, &entry).await?;
     transaction.commit().await?;
-    let location = HeaderValue::from_str(&format!("/api/v1/tokens/{}", token.id)).map_err(|error| Problem::internal(&error))?;
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(NewToken { secret, token: token.into() })).into_response())
+    let location =
+        HeaderValue::from_str(&format!("/api/v1/tokens/{}", token.id)).map_err(|error| Problem::internal(&error))?;
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(NewToken { secret, token: token.into() }))
+        .into_response())
 }
 
 /// Looks at a token

@@ -6,7 +6,6 @@ mod steer;
 mod view;
 
 use serde::Deserialize;
-use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Api, Caller, Problem, ProblemKind};
@@ -30,7 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 }
 
 /// Which namespace is meant.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct Place {

@@ -7,7 +7,6 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde::Deserialize;
-use utoipa::IntoParams;
 
 use super::{Place, calendars, name_of, read::TIMES, view::Preview, view::SavedSchedule};
 use crate::{
@@ -22,7 +21,7 @@ use crate::{
     plan::{Definition, Plan, ScheduleName},
 };
 
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Saving {
@@ -51,7 +50,7 @@ pub(super) struct Saving {
     responses(
         (status = 200, description = "It was changed, or was so already.", body = SavedSchedule, headers(("ETag" = String, description = "Its revision."))),
         (status = 201, description = "It was made.", body = SavedSchedule, headers(("ETag" = String, description = "Its revision."))),
-        (status = 412, description = "It is not what the change is based on.", body = super::super::Problem, content_type = "application/problem+json"),
+        (status = 412, description = "It is not what the change is based on.", body = Problem, content_type = "application/problem+json"),
     ), extensions(("x-role" = json!("operator"))))]
 pub(super) async fn put(
     caller: Authorised<Operator>,
@@ -104,7 +103,7 @@ pub(super) async fn put(
     ),
     responses(
         (status = 204, description = "It is gone."),
-        (status = 412, description = "It has changed in the meantime.", body = super::super::Problem, content_type = "application/problem+json"),
+        (status = 412, description = "It has changed in the meantime.", body = Problem, content_type = "application/problem+json"),
     ), extensions(("x-role" = json!("operator"))))]
 pub(super) async fn remove(
     caller: Authorised<Operator>,

@@ -70,6 +70,10 @@ impl Store {
             self.runs_ended(&mut transaction, &runs).await?;
         }
         transaction.commit().await?;
+        if !runs.is_empty() {
+            // What waited for them is due now.
+            self.wake();
+        }
         Ok(Applied { changed })
     }
 }

@@ -324,3 +324,6 @@ fn labels(labels: &BTreeMap<String, String>) -> BTreeMap<String, String> {
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }
+
+#[cfg(test)]
+mod tests;

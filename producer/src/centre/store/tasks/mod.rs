@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use apply::{Applied, Told};
 pub use record::{RecordedState, TaskRecord};
 pub use retain::TaskRetention;
-pub use search::{Cursor, InvalidCursor, Page, Tally, TaskFilter};
+pub use search::{Cursor, InvalidCursor, Tally, TaskFilter};
 
 /// How far a task is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use leveret_common::{clock::UnixMillis, registry::Instance, task::TaskId};
 use super::{Task, TaskAttempt, TaskState, life::Life};
 use crate::centre::{
     database::{DatabaseError, Row, Value},
-    store::Store,
+    store::{Page, Store},
 };
 
 const COLUMNS: &str = "id, namespace, task, queue, state, attempt, replays, worker, instance, schedule, scheduled_at, \
@@ -71,15 +71,6 @@ impl FromStr for Cursor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this is no cursor: give back what the last page had as its next, or none for the first page")]
 pub struct InvalidCursor;
-
-/// Some of the tasks that were asked for, the newest first.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Page {
-    /// The tasks, without results and attempts.
-    pub tasks: Vec<Task>,
-    /// Where the next page begins, if there is one.
-    pub next: Option<Cursor>,
-}
 
 /// Tasks by their state.
 pub type Tally = BTreeMap<TaskState, u64>;
@@ -189,7 +180,8 @@ impl Store {
         Ok(self.task(id).await?.map(|task| task.attempts).unwrap_or_default())
     }
 
-    /// A page of tasks, the newest first; `limit` is at most 1,000.
+    /// A page of tasks, the newest first, without results and attempts; `limit` is at most 1,000. What the page has as
+    /// its next is the text of a [`Cursor`].
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -198,7 +190,7 @@ impl Store {
         filter: &TaskFilter,
         cursor: Option<&Cursor>,
         limit: u32,
-    ) -> Result<Page, DatabaseError> {
+    ) -> Result<Page<Task>, DatabaseError> {
         let limit = limit.clamp(1, MOST);
         let mut conditions = Conditions::of(filter, self.database.is_shared())?;
         if let Some(cursor) = cursor {
@@ -211,13 +203,9 @@ impl Store {
             conditions.text
         );
         let rows = self.database.search(statement, conditions.values).await?;
-        let mut tasks = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        let most = usize::try_from(limit).unwrap_or(usize::MAX);
-        let more = tasks.len() > most;
-        tasks.truncate(most);
-        let last = tasks.last().filter(|_| more);
-        let next = last.map(|task| Cursor { created_at: task.created_at, id: task.id.clone() });
-        Ok(Page { tasks, next })
+        let tasks = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let cursor = |last: &Task| Cursor { created_at: last.created_at, id: last.id.clone() }.to_string();
+        Ok(Page::of(tasks, limit, cursor))
     }
 
     /// How many tasks there are in each state that has some.
