@@ -8,8 +8,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
     bench::Bench, centre::Centre, completions::Completions, config::Config, context::ContextCommand, dead::Dead,
-    demo::Demo, producer::Producer, publish::Publish, queues::Queues, schedules::Schedules, tokens::Tokens,
-    topology::TopologyCommand, worker::Worker, workers::Workers,
+    demo::Demo, producer::Producer, publish::Publish, queues::Queues, schedules::Schedules, tasks::Tasks,
+    tokens::Tokens, topology::TopologyCommand, worker::Worker, workers::Workers,
 };
 
 /// Workers and schedules on RabbitMQ that do not lose messages.
@@ -70,6 +70,7 @@ pub(crate) enum Command {
     Producer(Producer),
     Centre(Centre),
     Schedules(Schedules),
+    Tasks(Tasks),
     Tokens(Tokens),
     Context(ContextCommand),
     Publish(Publish),

@@ -12,6 +12,7 @@ pub(crate) mod producer;
 pub(crate) mod publish;
 pub(crate) mod queues;
 pub(crate) mod schedules;
+pub(crate) mod tasks;
 pub(crate) mod tokens;
 pub(crate) mod topology;
 pub(crate) mod worker;
@@ -34,6 +35,7 @@ pub(crate) async fn run(session: Session, command: Command) -> Result<Exit, Fail
         Command::Centre(command) => command.run(session).await,
         Command::Tokens(command) => command.run(session).await,
         Command::Context(command) => command.run(session).await,
+        Command::Tasks(command) => command.run(session).await,
         Command::Schedules(command) => command.run(session).await,
         Command::Publish(command) => command.run(session).await,
         Command::Queues(command) => command.run(session).await,

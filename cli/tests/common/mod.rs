@@ -96,6 +96,14 @@ impl Site {
         Running { child: command.spawn().unwrap() }
     }
 
+    /// The same; what it prints goes to the file `printed`.
+    pub(crate) fn start_printing(&self, arguments: &[&str]) -> Running {
+        let file = |name| fs::File::create(self.path(name)).unwrap();
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::null()).stdout(file("printed")).stderr(file("log"));
+        Running { child: command.spawn().unwrap() }
+    }
+
     /// Starts `leveret` with these arguments, to read its lines of JSON as they come.
     pub(crate) fn watch(&self, arguments: &[&str]) -> Watching {
         let mut child = self.command(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
