@@ -15,7 +15,7 @@ use crate::{
     failure::{Exit, Failure},
     output::Report,
     session::Session,
-    settings::{Settings, WorkerSettings},
+    settings::{Settings, WorkerSettings, without_user},
 };
 
 /// Check the configuration, or show what it comes to
@@ -110,6 +110,7 @@ fn effective(settings: &Settings) -> Value {
         "worker": settings.worker,
         "tasks": settings.tasks.iter().map(|(name, task)| (name.clone(), effective_task(task, &settings.worker))).collect::<Map<_, _>>(),
         "schedules": settings.schedules,
+        "centre": settings.centre,
         "telemetry": telemetry,
         "http": settings.http,
     })
@@ -149,14 +150,4 @@ fn effective_task(task: &ExecSettings, worker: &WorkerSettings) -> Value {
 /// The names; the values may be secret.
 fn redacted(values: &NamedValues) -> Value {
     values.iter().map(|(name, _)| (name.to_owned(), json!("***"))).collect::<Map<_, _>>().into()
-}
-
-fn without_user(text: &str) -> String {
-    match url::Url::parse(text) {
-        Ok(mut url) if !url.username().is_empty() || url.password().is_some() => {
-            let _ = url.set_username("***").and_then(|()| url.set_password(None));
-            url.into()
-        }
-        _ => text.to_owned(),
-    }
 }

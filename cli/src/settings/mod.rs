@@ -1,5 +1,6 @@
 //! The whole of `leveret.toml`, put together from the settings of the crates.
 
+mod centre;
 mod document;
 mod once;
 mod wording;
@@ -21,6 +22,7 @@ use leveret::{
 };
 use serde::{Deserialize, Serialize};
 
+pub(crate) use centre::CentreSettings;
 pub(crate) use document::{Document, InvalidConfig};
 pub(crate) use worker::WorkerSettings;
 
@@ -45,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) tasks: BTreeMap<String, ExecSettings>,
     /// `[schedules.<name>]`: tasks that are published by the clock.
     pub(crate) schedules: BTreeMap<String, ScheduleSettings>,
+    /// `[centre]`: how `leveret centre` works.
+    pub(crate) centre: CentreSettings,
     /// `[telemetry]`: logs, spans, metrics.
     pub(crate) telemetry: TelemetrySettings,
     /// `[http]`: where worker and producer serve `/live`, `/ready` and `/metrics`. Without it they do not.
@@ -115,6 +119,10 @@ impl Settings {
         for (name, limit) in &self.limits {
             limit.check().map_err(|error| self.invalid(&["limits", name.as_str()], error))?;
         }
+        self.centre.check().map_err(|(path, text)| {
+            let path: Vec<_> = ["centre"].into_iter().chain(path).collect();
+            self.invalid(&path, text)
+        })?;
         self.worker.check().map_err(|(path, text)| {
             let path: Vec<_> = ["worker"].into_iter().chain(path.iter().map(String::as_str)).collect();
             self.invalid(&path, text)
@@ -212,4 +220,15 @@ impl Settings {
 pub(crate) fn instance() -> String {
     let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok());
     format!("{}-{}", host.unwrap_or_else(|| "leveret".to_owned()), std::process::id())
+}
+
+/// A URL without what lets one in.
+pub(crate) fn without_user(text: &str) -> String {
+    match url::Url::parse(text) {
+        Ok(mut url) if !url.username().is_empty() || url.password().is_some() => {
+            let _ = url.set_username("***").and_then(|()| url.set_password(None));
+            url.into()
+        }
+        _ => text.to_owned(),
+    }
 }

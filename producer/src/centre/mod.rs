@@ -6,8 +6,12 @@
 //! |---|---|
 //! | [`api`] | the REST interface |
 //! | [`database`] | SQLite or PostgreSQL, and statements that both understand |
+//! | [`declared`] | schedules that a file declares, beside those that were made over REST |
+//! | [`operations`] | queues and dead letters, for operators: what lasts runs in the background |
 //! | [`store`] | what is kept there: schedules, ticks, what is to be published, tasks, who may do what |
 
 pub mod api;
 pub mod database;
+pub mod declared;
+pub mod operations;
 pub mod store;

@@ -6,8 +6,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
-    Api, Problem, ProblemKind, audit, calendars, document, events, guard, idempotency, kinds, limits, schedules,
-    service, tasks, tokens, workers,
+    Api, Problem, ProblemKind, audit, calendars, dead, document, events, guard, idempotency, kinds, limits, operations, queues,
+    schedules, service, tasks, tokens, workers,
 };
 
 /// Where the interface is.
@@ -16,14 +16,17 @@ pub(super) const BASE: &str = "/api/v1";
 fn routes() -> OpenApiRouter<Api> {
     let all = OpenApiRouter::new()
         .merge(service::routes())
+        .merge(queues::routes())
+        .merge(dead::routes())
+        .merge(operations::routes())
         .merge(schedules::routes())
-        .merge(audit::routes())
         .merge(calendars::routes())
-        .merge(tokens::routes())
+        .merge(tasks::routes())
+        .merge(kinds::routes())
         .merge(workers::routes())
         .merge(limits::routes())
-        .merge(kinds::routes())
-        .merge(tasks::routes())
+        .merge(tokens::routes())
+        .merge(audit::routes())
         .merge(events::routes());
     OpenApiRouter::with_openapi(document::Document::openapi()).nest(BASE, all)
 }

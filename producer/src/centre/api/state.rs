@@ -13,7 +13,10 @@ use leveret_common::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Problem, events::Feed, gate::Gate, kinds::Schemas};
-use crate::centre::store::Store;
+use crate::centre::{
+    operations::{Operations, Queues},
+    store::Store,
+};
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -23,6 +26,10 @@ pub struct Api {
     pub store: Store,
     /// The way to the broker. Without it, what needs the broker answers 503.
     pub broker: Option<Broker>,
+    /// Replays and purges of dead letters. Without them, what is about dead letters answers 503.
+    pub operations: Option<Operations>,
+    /// Counts of queues. Without them, what is about queues answers 503.
+    pub queues: Option<Queues>,
     /// The checks behind `/ready` and `/live`.
     pub health: Health,
     /// The series behind `/metrics`.
@@ -87,6 +94,8 @@ impl Api {
         Self {
             store,
             broker: None,
+            operations: None,
+            queues: None,
             health: Health::new(),
             metrics: prometheus::Registry::new(),
             gate: Arc::new(Gate::new(settings.wrong_tokens)),
@@ -101,6 +110,20 @@ impl Api {
     #[must_use]
     pub fn broker(mut self, broker: Broker) -> Self {
         self.broker = Some(broker);
+        self
+    }
+
+    /// With replays and purges of dead letters.
+    #[must_use]
+    pub fn operations(mut self, operations: Operations) -> Self {
+        self.operations = Some(operations);
+        self
+    }
+
+    /// With counts of queues.
+    #[must_use]
+    pub fn queues(mut self, queues: Queues) -> Self {
+        self.queues = Some(queues);
         self
     }
 
@@ -124,6 +147,16 @@ impl Api {
     /// 503 when there is none.
     pub fn need_broker(&self) -> Result<&Broker, Problem> {
         self.broker.as_ref().ok_or_else(|| Problem::unavailable("this centre has no connection to a broker"))
+    }
+}
+
+impl Api {
+    pub(super) fn need_operations(&self) -> Result<&Operations, Problem> {
+        self.operations.as_ref().ok_or_else(|| Problem::unavailable("this centre has no connection to a broker"))
+    }
+
+    pub(super) fn need_queues(&self) -> Result<&Queues, Problem> {
+        self.queues.as_ref().ok_or_else(|| Problem::unavailable("this centre has no connection to a broker"))
     }
 }
 

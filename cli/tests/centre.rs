@@ -1,0 +1,202 @@
+//! The scheduling centre as a person uses it: the real binary, its first token, and the command line over REST.
+
+mod common;
+
+use common::{PATIENCE, Running, Site};
+use leveret_testkit::{Broker, eventually};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+const CONFIG: &str = r#"
+[centre]
+address = "127.0.0.1:0"
+
+[worker]
+retries = 0
+
+[tasks.add]
+command = "cat; exit 0"
+
+[tasks.fail]
+command = "echo no such luck >&2; exit 1"
+
+[schedules.often]
+every = "200ms"
+task = "add"
+payload = { a = 1 }
+"#;
+
+/// A centre at work, whose command line knows it as the context `here`.
+struct Centre {
+    running: Running,
+    url: String,
+    token: Option<String>,
+}
+
+impl Centre {
+    async fn start(site: &Site) -> Self {
+        let running = site.start_printing(&["centre", "--json"]);
+        let started = eventually(PATIENCE, async || {
+            let printed = site.read("printed");
+            printed.lines().next().map(|line| serde_json::from_str::<Value>(line).unwrap())
+        })
+        .await;
+        let text = |key: &str| started[key].as_str().map(str::to_owned);
+        Self { running, url: text("url").unwrap(), token: text("token") }
+    }
+
+    async fn remembered(&self, site: &Site) {
+        let token = self.token.clone().expect("the first start prints a token");
+        site.write("token", &token);
+        let add = ["context", "add", "here", "--api", &self.url, "--token-file", "token"];
+        site.run(&add).await.expect(0);
+    }
+
+    async fn stop(mut self) {
+        self.running.signal(Signal::SIGTERM);
+        assert_eq!(self.running.ended().await, 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_token_opens_it_and_others_are_made_with_it() {
+    let vhost = Broker::shared().await.vhost().await;
+    let site = Site::at(vhost.url(), CONFIG);
+    let centre = Centre::start(&site).await;
+
+    let nobody = site.run(&["centre", "status"]).await.expect(64);
+    assert!(nobody.stderr.contains("leveret context add NAME"), "{}", nobody.stderr);
+    let wrong = site.run(&["centre", "status", "--api", &centre.url, "--token", "guess"]).await.expect(1);
+    assert!(wrong.stderr.starts_with("error: the centre at http://127.0.0.1:"), "{}", wrong.stderr);
+    assert_eq!(wrong.stderr.lines().count(), 1);
+
+    centre.remembered(&site).await;
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(site.path("leveret/contexts.toml")).unwrap().permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+    let status = site.run(&["centre", "status", "--json"]).await.expect(0).json();
+    assert_eq!((&status["centre"]["database"], &status["token"]["role"]), (&json!("sqlite"), &json!("admin")));
+    let listed = site.run(&["context", "list"]).await.expect(0).stdout;
+    assert!(listed.contains("here") && !listed.contains(centre.token.as_deref().unwrap()), "{listed}");
+
+    let created = site.run(&["tokens", "create", "look", "--role", "viewer", "--json"]).await.expect(0).json();
+    let (secret, id) = (created["secret"].as_str().unwrap(), created["token"]["id"].as_str().unwrap());
+    let as_viewer = async |arguments: &[&str]| {
+        let who = ["--api", centre.url.as_str(), "--token", secret];
+        site.run(&[arguments, &who].concat()).await
+    };
+    as_viewer(&["schedules", "list"]).await.expect(0);
+    let refused = as_viewer(&["schedules", "pause", "often"]).await.expect(1);
+    assert!(refused.stderr.contains("operator"), "{}", refused.stderr);
+    site.run(&["tokens", "revoke", id]).await.expect(0);
+    assert!(!site.run(&["tokens", "list"]).await.expect(0).stdout.contains("look"));
+    as_viewer(&["schedules", "list"]).await.expect(1);
+
+    site.run(&["context", "use", "there"]).await.expect(64);
+    site.run(&["context", "remove", "here"]).await.expect(0);
+    assert_eq!(site.run(&["context", "list"]).await.expect(0).stdout, "no centre is remembered\n");
+    centre.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schedules_of_the_file_and_of_the_api_live_together() {
+    let vhost = Broker::shared().await.vhost().await;
+    let site = Site::at(vhost.url(), CONFIG);
+    let centre = Centre::start(&site).await;
+    centre.remembered(&site).await;
+    let list = async || site.run(&["schedules", "list", "--json"]).await.expect(0).json()["schedules"].clone();
+    let often = eventually(PATIENCE, async || list().await.get(0).cloned()).await;
+    assert_eq!((&often["name"], &often["source"]), (&json!("often"), &json!("file")));
+
+    site.write(
+        "more.toml",
+        "[schedules.daily]\ncron = \"@daily\"\ntask = \"add\"\n[schedules.later]\nevery = \"1h\"\ntask = \"add\"\n",
+    );
+    let dry = site.run(&["schedules", "apply", "-f", "more.toml", "--dry-run"]).await.expect(0).stdout;
+    assert!(dry.contains("daily") && dry.contains("made"), "{dry}");
+    assert_eq!(list().await.as_array().map(Vec::len), Some(1));
+    let applied = site.run(&["schedules", "apply", "-f", "more.toml", "--json"]).await.expect(0).json();
+    assert_eq!(applied["schedules"][1]["is_new"], json!(true));
+    assert!(applied["schedules"][0]["times"][0]["local"].is_string(), "{applied}");
+    let again = site.run(&["schedules", "apply", "-f", "more.toml"]).await.expect(0).stdout;
+    assert!(again.contains("unchanged") && !again.contains("made"), "{again}");
+
+    site.run(&["schedules", "pause", "daily", "--reason", "it rains"]).await.expect(0);
+    let daily = site.run(&["schedules", "get", "daily"]).await.expect(0).stdout;
+    assert!(daily.contains("paused: it rains") && daily.contains("next runs"), "{daily}");
+    site.run(&["schedules", "resume", "daily"]).await.expect(0);
+    site.run(&["schedules", "delete", "later"]).await.expect(0);
+    let gone = site.run(&["schedules", "get", "later"]).await.expect(1).stderr;
+    assert_eq!(gone, "error: there is no schedule later\n");
+    site.write("wrong.toml", "[schedules.never]\ncron = \"0 0 31 2 *\"\ntask = \"add\"\n");
+    let wrong = site.run(&["schedules", "apply", "-f", "wrong.toml"]).await.expect(64).stderr;
+    assert!(wrong.starts_with("error: wrong.toml:2: [schedules.never] cron: "), "{wrong}");
+    centre.stop().await;
+
+    // The file names another, and one that the API has made; it no longer names the first.
+    let config = CONFIG.replace("[schedules.often]", "[schedules.rarely]");
+    let config =
+        format!("[broker]\nurl = \"{}\"\n{config}\n[schedules.daily]\nevery = \"1s\"\ntask = \"add\"\n", vhost.url());
+    site.write("leveret.toml", &config);
+    let centre = Centre::start(&site).await;
+    assert_eq!(centre.token, None, "there is a token already");
+    let api = ["--api", centre.url.as_str()];
+    let token = site.read("token");
+    let names = async || {
+        let arguments = [&["schedules", "list", "--json", "--token", &token][..], &api[..]].concat();
+        let listed = site.run(&arguments).await.expect(0).json();
+        let named = |one: &Value| format!("{} {}", one["name"].as_str().unwrap(), one["source"].as_str().unwrap());
+        listed["schedules"].as_array().unwrap().iter().map(named).collect::<Vec<_>>()
+    };
+    eventually(PATIENCE, async || names().await == ["daily api", "rarely file"]).await;
+    let said = |log: &str| log.lines().any(|line| line.contains("[schedules.daily] is not applied: one of this name"));
+    eventually(PATIENCE, async || said(&site.read("log"))).await;
+    centre.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_replayed_in_the_background() {
+    let vhost = Broker::shared().await.vhost().await;
+    let site = Site::at(vhost.url(), CONFIG);
+    let centre = Centre::start(&site).await;
+    centre.remembered(&site).await;
+    let mut worker = site.start(&["worker"]);
+    for _ in 0..3 {
+        site.run(&["publish", "fail", "--wait", "20s"]).await.expect(1);
+    }
+    worker.signal(Signal::SIGTERM);
+    worker.ended().await;
+    let queues = site.run(&["centre", "queues", "--json"]).await.expect(0).json();
+    let default = &queues["items"][0];
+    assert_eq!((&default["queue"], &default["dead"]), (&json!("default"), &json!(3)));
+
+    site.run(&["centre", "replay", "--queue", "default"]).await.expect(2);
+    let replayed =
+        site.run(&["centre", "replay", "--queue", "default", "--limit", "2", "--task", "fail", "--wait"]).await;
+    assert_eq!(replayed.expect(0).stdout, "done: 2 of 3 were moved or removed\n");
+    let purged =
+        site.run(&["centre", "purge", "--queue", "default", "--all", "--wait", "--json"]).await.expect(0).json();
+    assert_eq!((&purged["state"], &purged["done"]), (&json!("done"), &json!(1)));
+    let operations = site.run(&["centre", "operations"]).await.expect(0).stdout;
+    assert_eq!(operations.lines().count(), 3, "{operations}");
+    let missing = site.run(&["centre", "replay", "--queue", "nowhere", "--all"]).await.expect(1).stderr;
+    assert!(missing.contains("nowhere"), "{missing}");
+    centre.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_keeps_it_from_starting_is_one_line() {
+    let vhost = Broker::shared().await.vhost().await;
+    let site = Site::at(vhost.url(), "[centre]\ndatabase = \"sqlite:/nowhere/at/all.db\"\n");
+    let ended = site.run(&["centre"]).await.expect(69);
+    let last = ended.stderr.lines().last().unwrap_or_default();
+    assert!(last.starts_with("error: no connection to the database sqlite:/nowhere/at/all.db"), "{}", ended.stderr);
+    let site = Site::at(vhost.url(), "[centre]\n\nadress = \"127.0.0.1:0\"\n");
+    let ended = site.run(&["centre"]).await.expect(64);
+    assert!(
+        ended.stderr.starts_with("error: leveret.toml:6: [centre] adress: there is no such key"),
+        "{}",
+        ended.stderr
+    );
+}
