@@ -6,6 +6,8 @@
 //! |---|---|
 //! | [`database`] | SQLite or PostgreSQL, and statements that both understand |
 //! | [`store`] | what is kept there: schedules, ticks, what is to be published, tasks, who may do what |
+//! | [`watch`] | what becomes of tasks, and which workers there are |
 
 pub mod database;
 pub mod store;
+pub mod watch;

@@ -2,10 +2,12 @@
 //! belongs together is one transaction.
 
 mod centres;
+mod duties;
 mod error;
 pub(crate) mod message;
 mod outbox;
 mod page;
+mod retention;
 pub(crate) mod rows;
 mod runs;
 pub(crate) mod schedules;
@@ -13,6 +15,7 @@ mod search;
 pub(crate) mod shards;
 pub mod tasks;
 pub(crate) mod ticks;
+mod workers;
 
 use std::sync::Arc;
 
@@ -30,6 +33,7 @@ pub use search::ScheduleFilter;
 pub(crate) use shards::lane;
 pub use shards::{SHARDS, Shard};
 pub use ticks::{TickRecord, TickState};
+pub use workers::WorkerRow;
 
 use super::database::Database;
 
