@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Problem, events::Feed, gate::Gate, kinds::Schemas};
 use crate::centre::{
     operations::{Operations, Queues},
-    store::Store,
+    store::{Store, tasks::Applied},
+    watch::Announcer,
 };
 
 /// What the handlers work with. Cheap to clone.
@@ -30,6 +31,8 @@ pub struct Api {
     pub operations: Option<Operations>,
     /// Counts of queues. Without them, what is about queues answers 503.
     pub queues: Option<Queues>,
+    /// Tells what becomes of tasks, at any centre. Without it, streams of events look for that in the database.
+    pub announcer: Option<Announcer>,
     /// The checks behind `/ready` and `/live`.
     pub health: Health,
     /// The series behind `/metrics`.
@@ -94,6 +97,7 @@ impl Api {
         Self {
             store,
             broker: None,
+            announcer: None,
             operations: None,
             queues: None,
             health: Health::new(),
@@ -127,6 +131,13 @@ impl Api {
         self
     }
 
+    /// With what tells of tasks.
+    #[must_use]
+    pub fn announcer(mut self, announcer: Announcer) -> Self {
+        self.announcer = Some(announcer);
+        self
+    }
+
     /// With the checks behind `/ready` and `/live`.
     #[must_use]
     pub fn health(mut self, health: Health) -> Self {
@@ -139,6 +150,13 @@ impl Api {
     pub fn metrics(mut self, metrics: prometheus::Registry) -> Self {
         self.metrics = metrics;
         self
+    }
+
+    /// Tells others what this centre has changed about tasks.
+    pub(super) async fn announce(&self, applied: Applied) {
+        if let Some(announcer) = &self.announcer {
+            announcer.announce(applied).await;
+        }
     }
 
     /// The way to the broker.

@@ -1,4 +1,6 @@
-//! What happens, for all streams of this centre: looked for in the database, so that each centre tells of all of it.
+//! What happens, at this centre and the others, for all streams of this one.
+//!
+//! Of tasks the watcher tells; changes of schedules are looked for in the audit log.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,7 +13,7 @@ use leveret_common::{
     registry::{Change, Instance, Peer},
     task::TaskId,
 };
-use tokio::sync::broadcast;
+use tokio::sync::broadcast::{self, error::RecvError};
 use tracing::warn;
 
 use super::super::Api;
@@ -21,6 +23,7 @@ use crate::centre::{
         AuditEntry, AuditSearch,
         tasks::{Task, TaskFilter},
     },
+    watch::Announcer,
 };
 
 /// How often it is looked for, while somebody listens.
@@ -61,16 +64,11 @@ impl Feed {
     /// Looks for what happens, for as long as the server runs.
     pub(in super::super) async fn run(api: Api) {
         let mut seen = Seen::default();
+        let mut tasks = api.announcer.as_ref().map(Announcer::subscribe);
         let mut workers = api.broker.as_ref().map(|broker| broker.registry.changes());
         let mut looks = tokio::time::interval(LOOK);
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let changed = async {
-                match &mut workers {
-                    Some(workers) => workers.recv().await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 _ = looks.tick() => {
                     if api.feed.0.receiver_count() == 0 {
@@ -79,10 +77,15 @@ impl Feed {
                         warn!("cannot look for what happens: {error}");
                     }
                 }
-                change = changed => match change {
+                task = next(&mut tasks) => match task {
+                    Ok(task) => api.feed.tell(News::Task(task)),
+                    Err(RecvError::Lagged(_)) => api.feed.tell(News::Missed),
+                    Err(RecvError::Closed) => tasks = None,
+                },
+                change = next(&mut workers) => match change {
                     Ok(change) => seen.worker(&api, change),
-                    Err(broadcast::error::RecvError::Lagged(_)) => api.feed.tell(News::Missed),
-                    Err(broadcast::error::RecvError::Closed) => workers = None,
+                    Err(RecvError::Lagged(_)) => api.feed.tell(News::Missed),
+                    Err(RecvError::Closed) => workers = None,
                 }
             }
         }
@@ -91,6 +94,13 @@ impl Feed {
     fn tell(&self, news: News) {
         // Nobody need be listening.
         let _ = self.0.send(news);
+    }
+}
+
+async fn next<T: Clone>(receiver: &mut Option<broadcast::Receiver<T>>) -> Result<T, RecvError> {
+    match receiver {
+        Some(receiver) => receiver.recv().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -108,22 +118,10 @@ struct Seen {
 impl Seen {
     async fn look(&mut self, api: &Api) -> Result<(), DatabaseError> {
         let now = api.store.clock().now();
-        let is_first = self.until.is_none();
         let from = self.until.unwrap_or(now) - BACK;
-        let filter = TaskFilter { changed_from: Some(from), ..TaskFilter::default() };
-        let found = api.store.search(&filter, None, MOST).await?;
-        if found.next.is_some() && !is_first {
-            api.feed.tell(News::Missed);
+        if api.announcer.is_none() {
+            self.look_for_tasks(api, from).await?;
         }
-        let mut tasks = HashMap::new();
-        for task in found.items.into_iter().rev() {
-            let is_new = self.tasks.get(&task.id).is_none_or(|at| *at < task.changed_at);
-            tasks.insert(task.id.clone(), task.changed_at);
-            if is_new {
-                api.feed.tell(News::Task(Arc::new(task)));
-            }
-        }
-        self.tasks = tasks;
         let search = AuditSearch { action: Some("schedule".to_owned()), since: Some(from), ..AuditSearch::default() };
         let mut changes = HashSet::new();
         for entry in api.store.audit_log(&search, MOST).await?.into_iter().rev() {
@@ -135,6 +133,24 @@ impl Seen {
         }
         self.changes = changes;
         self.until = Some(now);
+        Ok(())
+    }
+
+    async fn look_for_tasks(&mut self, api: &Api, from: UnixMillis) -> Result<(), DatabaseError> {
+        let filter = TaskFilter { changed_from: Some(from), ..TaskFilter::default() };
+        let found = api.store.search(&filter, None, MOST).await?;
+        if found.next.is_some() {
+            api.feed.tell(News::Missed);
+        }
+        let mut tasks = HashMap::new();
+        for task in found.items.into_iter().rev() {
+            let is_new = self.tasks.get(&task.id).is_none_or(|at| *at < task.changed_at);
+            tasks.insert(task.id.clone(), task.changed_at);
+            if is_new {
+                api.feed.tell(News::Task(Arc::new(task)));
+            }
+        }
+        self.tasks = tasks;
         Ok(())
     }
 

@@ -205,7 +205,7 @@ async fn send(
         .filter(|(ready, result)| result.is_ok() && (ready.new.track || ready.due_at.is_some()))
         .map(|(ready, _)| ready.record(namespace, now))
         .collect();
-    api.store.record_published(&records).await?;
+    api.announce(api.store.record_published(&records).await?).await;
     Ok(results)
 }
 

@@ -70,7 +70,7 @@ pub(super) async fn cancel(
     {
         let now = api.store.clock().now();
         let record = TaskRecord { reason: reason.clone(), ..record(&delayed, RecordedState::Cancelled, now) };
-        api.store.record_published(&[record]).await?;
+        api.announce(api.store.record_published(&[record]).await?).await;
         note(&api, &caller, "task.cancel", &id, &delayed.namespace, json!({"was": "held", "reason": reason})).await?;
         return Ok(Json(Cancelled { id: id.to_string(), was: "held" }));
     }
@@ -207,7 +207,7 @@ pub(super) async fn reschedule(
         return Err(late());
     }
     let record = TaskRecord { due_at: Some(due_at), ..record(&delayed, RecordedState::Scheduled, now) };
-    api.store.record_published(&[record]).await?;
+    api.announce(api.store.record_published(&[record]).await?).await;
     let change = json!({"from": Moment(delayed.due_at), "to": Moment(due_at)});
     note(&api, &caller, "task.reschedule", &id, &delayed.namespace, change).await?;
     Ok(Json(Rescheduled { id: id.to_string(), due_at: due_at.into() }))
