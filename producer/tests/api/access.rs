@@ -77,7 +77,7 @@ async fn requests_with_one_key_at_one_time_take_effect_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_beyond_the_limit_is_refused() {
     let settings = leveret_producer::centre::api::ApiSettings { body_limit: 1_000, ..crate::site::settings() };
-    let site = Site::with(settings, |api| api).await;
+    let site = Site::with(settings, async |api| api).await;
     let long = json!({"every": "1h", "task": "report", "description": "d".repeat(2_000)});
     for request in [
         site.ask("PUT", "/api/v1/schedules/long").json(&long),

@@ -53,7 +53,7 @@ async fn a_token_of_the_settings_takes_the_place_of_the_one_before() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_tokens_are_refused_and_soon_held_back() {
-    let site = Site::with(ApiSettings { wrong_tokens: 3, ..settings() }, |api| api).await;
+    let site = Site::with(ApiSettings { wrong_tokens: 3, ..settings() }, async |api| api).await;
     for header in ["", "Bearer", "Bearer ", "Basic YTpi", "Bearer \u{fc}"] {
         let request = site.plain("GET", "/api/v1/version").header("authorization", header.as_bytes());
         let response = request.send().await.unwrap();
@@ -70,7 +70,7 @@ async fn wrong_tokens_are_refused_and_soon_held_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_authentication_it_serves_this_machine_alone() {
-    let site = Site::with(ApiSettings { insecure_loopback: true, ..settings() }, |api| api).await;
+    let site = Site::with(ApiSettings { insecure_loopback: true, ..settings() }, async |api| api).await;
     assert_eq!(site.admin, "", "no token is made");
     json(site.plain("GET", "/api/v1/version").send().await.unwrap(), 200).await;
     for (header, value) in [("host", "rebound.example"), ("origin", "https://evil.example"), ("origin", "null")] {

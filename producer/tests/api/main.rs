@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test reports by failing")]
 
 mod access;
+mod broker;
 mod contract;
 mod frame;
 mod schedules;

@@ -38,14 +38,14 @@ pub(crate) fn client() -> reqwest::Client {
 impl Site {
     /// Without a broker.
     pub(crate) async fn start() -> Self {
-        Self::with(settings(), |api| api).await
+        Self::with(settings(), async |api| api).await
     }
 
-    pub(crate) async fn with(settings: ApiSettings, change: impl FnOnce(Api) -> Api) -> Self {
+    pub(crate) async fn with(settings: ApiSettings, change: impl AsyncFnOnce(Api) -> Api) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}/centre.db", folder.path().display()).parse().unwrap();
         let database = Database::open(&url).await.unwrap();
-        let api = change(Api::new(Store::new(database, Clock::system()), settings));
+        let api = change(Api::new(Store::new(database, Clock::system()), settings)).await;
         let listen = ServerSettings { listen: "127.0.0.1:0".to_owned(), ..ServerSettings::default() };
         let server = Server::start(api.clone(), listen).await.unwrap();
         let admin = server.first_token().map(str::to_owned).unwrap_or_default();

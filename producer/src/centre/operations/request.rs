@@ -35,6 +35,7 @@ pub struct Conditions {
 /// What an operation is asked to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schema(example = json!({"only": {"reason": "exhausted"}, "limit": 100}))]
 pub struct Request {
     /// Which dead letters are meant. They are said outright: without a condition, `all` must be true.
     #[serde(skip_serializing_if = "Conditions::is_empty")]
