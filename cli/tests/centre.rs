@@ -200,3 +200,67 @@ async fn what_keeps_it_from_starting_is_one_line() {
         ended.stderr
     );
 }
+
+/// A stand-in for the agent of Consul: what it is told, as method, path, token and body.
+async fn agent() -> (String, std::sync::Arc<parking_lot::Mutex<Vec<(String, String, Value)>>>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let told = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let notes = told.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let notes = notes.clone();
+            tokio::spawn(async move {
+                let mut text = String::new();
+                let mut buffer = [0; 4096];
+                // One request a connection: it is told that this one closes.
+                loop {
+                    let read = stream.read(&mut buffer).await.unwrap();
+                    text.push_str(&String::from_utf8_lossy(&buffer[..read]));
+                    let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                    let field = |name: &str| {
+                        let line =
+                            head.lines().find_map(|line| line.to_lowercase().strip_prefix(name).map(str::to_owned));
+                        line.unwrap_or_default().trim().to_owned()
+                    };
+                    if body.len() < field("content-length:").parse().unwrap_or(0) {
+                        continue;
+                    }
+                    let request = head.lines().next().unwrap().trim_end_matches(" HTTP/1.1").to_owned();
+                    let body = serde_json::from_str(body).unwrap_or(Value::Null);
+                    notes.lock().push((request, field("x-consul-token:"), body));
+                    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                    return;
+                }
+            });
+        }
+    });
+    (url, told)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consul_is_told_when_it_comes_how_it_is_and_when_it_goes() {
+    let vhost = Broker::shared().await.vhost().await;
+    let (agent, told) = agent().await;
+    let consul =
+        format!("[centre.consul]\nagent = \"{agent}\"\ntoken = \"s3cret\"\ntags = [\"test\"]\ninterval = \"1s\"\n");
+    let site = Site::at(vhost.url(), &format!("{CONFIG}\n{consul}"));
+    assert!(!site.run(&["config", "show"]).await.expect(0).stdout.contains("s3cret"));
+    let centre = Centre::start(&site).await;
+    let port: u16 = centre.url.rsplit_once(':').unwrap().1.parse().unwrap();
+    eventually(PATIENCE, async || told.lock().iter().any(|(request, ..)| request.contains("/check/update/"))).await;
+    let (request, token, body) = told.lock()[0].clone();
+    assert_eq!((request.as_str(), token.as_str()), ("PUT /v1/agent/service/register", "s3cret"));
+    assert_eq!((&body["Name"], &body["Port"], &body["Tags"]), (&json!("leveret"), &json!(port), &json!(["test"])));
+    assert_eq!((&body["Address"], &body["Check"]["TTL"]), (&json!("127.0.0.1"), &json!("3s")));
+    let id = body["ID"].as_str().unwrap();
+    let well = told.lock().iter().any(|(request, _, body)| {
+        *request == format!("PUT /v1/agent/check/update/service:{id}") && body["Status"] == "passing"
+    });
+    assert!(well, "{:?}", told.lock());
+    centre.stop().await;
+    assert_eq!(told.lock().last().unwrap().0, format!("PUT /v1/agent/service/deregister/{id}"));
+}

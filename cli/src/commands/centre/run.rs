@@ -19,10 +19,14 @@ use leveret::{
     },
 };
 use serde::Serialize;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::parts::{keep_applied, watch_database};
+use super::{
+    consul::Consul,
+    parts::{keep_applied, watch_database},
+};
 use crate::{
     failure::{Exit, Failure},
     output::Report,
@@ -94,6 +98,8 @@ struct Centre {
     database: Database,
     operations: Operations,
     server: RunningServer,
+    /// Its place in Consul's catalogue.
+    consul: Option<JoinHandle<()>>,
     /// Ends what runs beside.
     stop: CancellationToken,
 }
@@ -138,9 +144,13 @@ impl Centre {
             .metrics(service.registry());
         let tls = centre.tls.as_ref();
         let tls = tls.map(|tls| TlsFiles { certificate: tls.certificate.clone(), key: tls.key.clone() });
+        let is_tls = tls.is_some();
         let listen = ServerSettings { listen: centre.address.clone(), tls, admin_token, ..ServerSettings::default() };
         let server = Server::start(api, listen).await?;
-        Ok(Self { client, admin, database, operations, server, stop })
+        let place = |consul| Consul::new(settings, consul, &id, server.address(), is_tls, service.health.clone());
+        let consul = centre.consul.as_ref().map(place).transpose()?;
+        let consul = consul.map(|consul| consul.keep(stop.clone()));
+        Ok(Self { client, admin, database, operations, server, consul, stop })
     }
 
     /// Until it is told to stop, and through that.
@@ -167,6 +177,10 @@ impl Centre {
     /// In the order in which one part needs another.
     async fn stop(self) {
         self.stop.cancel();
+        if let Some(consul) = self.consul {
+            // Nobody is to be sent here any more. Its only other end is a panic, which has said what it is already.
+            let _ = consul.await;
+        }
         self.server.stop().await;
         self.operations.stop().await;
         // Without a broker there is nobody to say goodbye to.
