@@ -1,6 +1,9 @@
 //! The REST interface, asked over HTTP.
 
-#![expect(clippy::unwrap_used, reason = "a test reports by failing")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test reports by failing")]
 
+mod access;
+mod contract;
 mod frame;
+mod schedules;
 mod site;

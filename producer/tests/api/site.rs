@@ -16,20 +16,20 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// A served interface on a database of its own.
-pub struct Site {
-    pub api: Api,
-    pub server: RunningServer,
-    pub http: reqwest::Client,
-    pub admin: String,
+pub(crate) struct Site {
+    pub(crate) api: Api,
+    pub(crate) server: RunningServer,
+    pub(crate) http: reqwest::Client,
+    pub(crate) admin: String,
     _folder: TempDir,
 }
 
-pub fn settings() -> ApiSettings {
+pub(crate) fn settings() -> ApiSettings {
     ApiSettings { wrong_tokens: 1_000_000, ..ApiSettings::default() }
 }
 
 /// A client; the one provider of cryptography there is has to be named once.
-pub fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| drop(tokio_rustls::rustls::crypto::ring::default_provider().install_default()));
     reqwest::Client::builder().tls_certs_only([]).build().unwrap()
@@ -37,11 +37,11 @@ pub fn client() -> reqwest::Client {
 
 impl Site {
     /// Without a broker.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(settings(), |api| api).await
     }
 
-    pub async fn with(settings: ApiSettings, change: impl FnOnce(Api) -> Api) -> Self {
+    pub(crate) async fn with(settings: ApiSettings, change: impl FnOnce(Api) -> Api) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}/centre.db", folder.path().display()).parse().unwrap();
         let database = Database::open(&url).await.unwrap();
@@ -53,7 +53,7 @@ impl Site {
     }
 
     /// A token of a role in a namespace, made without asking the interface.
-    pub async fn token(&self, role: Role, namespace: &str) -> String {
+    pub(crate) async fn token(&self, role: Role, namespace: &str) -> String {
         let (id, secret) = (TaskId::new().to_string(), format!("test-{}", TaskId::new()));
         let token = Token {
             name: format!("{role} of {namespace}"),
@@ -72,32 +72,32 @@ impl Site {
     }
 
     /// A request of the admin.
-    pub fn ask(&self, method: &str, path: &str) -> RequestBuilder {
+    pub(crate) fn ask(&self, method: &str, path: &str) -> RequestBuilder {
         self.ask_as(&self.admin, method, path)
     }
 
-    pub fn ask_as(&self, token: &str, method: &str, path: &str) -> RequestBuilder {
+    pub(crate) fn ask_as(&self, token: &str, method: &str, path: &str) -> RequestBuilder {
         self.plain(method, path).bearer_auth(token)
     }
 
-    pub fn plain(&self, method: &str, path: &str) -> RequestBuilder {
+    pub(crate) fn plain(&self, method: &str, path: &str) -> RequestBuilder {
         let method: Method = method.parse().unwrap();
         self.http.request(method, format!("{}{path}", self.server.url()))
     }
 
     /// What the admin gets at a path that is there.
-    pub async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         json(self.ask("GET", path).send().await.unwrap(), 200).await
     }
 
     /// What the admin is answered, which is to be `status`.
-    pub async fn send(&self, method: &str, path: &str, body: &Value, status: u16) -> Value {
+    pub(crate) async fn send(&self, method: &str, path: &str, body: &Value, status: u16) -> Value {
         json(self.ask(method, path).json(body).send().await.unwrap(), status).await
     }
 }
 
 /// The body of an answer with this status.
-pub async fn json(response: Response, status: u16) -> Value {
+pub(crate) async fn json(response: Response, status: u16) -> Value {
     let (found, url) = (response.status(), response.url().clone());
     let text = response.text().await.unwrap();
     assert_eq!(found.as_u16(), status, "{url}: {text}");
@@ -105,7 +105,7 @@ pub async fn json(response: Response, status: u16) -> Value {
 }
 
 /// The answer is a problem of this status, as RFC 9457 has it.
-pub async fn problem(response: Response, status: u16) -> Value {
+pub(crate) async fn problem(response: Response, status: u16) -> Value {
     let (found, url) = (response.status(), response.url().clone());
     let media_type = response.headers().get(header::CONTENT_TYPE).cloned();
     let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();

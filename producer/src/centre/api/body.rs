@@ -78,6 +78,14 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // serde would read a list as the fields of an object in their order.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        let list = serde_json::from_slice::<serde::de::IgnoredAny>(bytes);
+        return Err(match list {
+            Ok(_) => Problem::invalid_part("", "invalid type: list, expected an object"),
+            Err(error) => Problem::new(ProblemKind::Malformed, format!("the body is no JSON: {error}")),
+        });
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let pointer = pointer(error.path());

@@ -58,6 +58,10 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut O
 }
 
 fn add_to(path: &str, method: &'static str, operation: &mut Operation) {
+    // By their functions, many would have the same name.
+    let words = path.trim_start_matches(super::router::BASE).split(|c: char| !c.is_ascii_alphanumeric());
+    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+    operation.operation_id = Some(format!("{method}_{}", words.join("_")));
     let is_open = operation.security.as_ref().is_some_and(|security| !security.is_empty());
     let mut problems = vec![ProblemKind::Internal];
     if !is_open {
@@ -76,7 +80,8 @@ fn add_to(path: &str, method: &'static str, operation: &mut Operation) {
     if !is_open {
         problems.extend([ProblemKind::Unavailable, ProblemKind::Timeout]);
     }
-    if method == "post" {
+    // The answer of a new token has a secret in it, and is not kept.
+    if method == "post" && !path.ends_with("/tokens") {
         // Of the key, whether or not the operation has others.
         problems.extend([ProblemKind::Conflict, ProblemKind::Invalid, ProblemKind::TooLarge]);
         operation.parameters.get_or_insert_default().push(RefOr::T(key()));

@@ -17,6 +17,7 @@ mod body;
 mod calendars;
 mod dead;
 mod document;
+mod events;
 mod gate;
 mod guard;
 mod idempotency;

@@ -6,12 +6,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
-    Api, Problem, ProblemKind, audit, calendars, dead, document, guard, idempotency, kinds, limits, operations, queues,
+    Api, Problem, ProblemKind, audit, calendars, dead, document, events, guard, idempotency, kinds, limits, operations, queues,
     schedules, service, tasks, tokens, workers,
 };
 
 /// Where the interface is.
-const BASE: &str = "/api/v1";
+pub(super) const BASE: &str = "/api/v1";
 
 fn routes() -> OpenApiRouter<Api> {
     let all = OpenApiRouter::new()
@@ -26,7 +26,8 @@ fn routes() -> OpenApiRouter<Api> {
         .merge(workers::routes())
         .merge(limits::routes())
         .merge(tokens::routes())
-        .merge(audit::routes());
+        .merge(audit::routes())
+        .merge(events::routes());
     OpenApiRouter::with_openapi(document::Document::openapi()).nest(BASE, all)
 }
 

@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
-use super::{Api, router, secret, tls::Tls};
+use super::{Api, events::Feed, router, secret, tls::Tls};
 use crate::centre::{
     database::DatabaseError,
     store::{ALL_NAMESPACES, Role, Token},
@@ -124,12 +124,13 @@ impl Server {
         let stop = api.closing.clone();
         let scheme = if tls.is_some() { "https" } else { "http" };
         let connections = Arc::new(Semaphore::new(settings.connections.clamp(1, Semaphore::MAX_PERMITS)));
-        let tidy = tidy(api.clone());
+        let (tidy, feed) = (tidy(api.clone()), Feed::run(api.clone()));
         let listening = Listening { listener, tls, router: router(api), connections, stop: stop.clone() };
         let listening = tokio::spawn(async move {
             tokio::select! {
                 () = listening.run() => {}
                 () = tidy => {}
+                () = feed => {}
             }
         });
         Ok(RunningServer { address, scheme, first_token, stop, listening })

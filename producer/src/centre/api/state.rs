@@ -12,7 +12,7 @@ use leveret_common::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Problem, gate::Gate, kinds::Schemas};
+use super::{Problem, events::Feed, gate::Gate, kinds::Schemas};
 use crate::centre::{
     operations::{Operations, Queues},
     store::Store,
@@ -38,6 +38,7 @@ pub struct Api {
     pub settings: Arc<ApiSettings>,
     pub(super) gate: Arc<Gate>,
     pub(super) schemas: Arc<Schemas>,
+    pub(super) feed: Arc<Feed>,
     /// The server is told to stop: streams of events end.
     pub(super) closing: CancellationToken,
 }
@@ -100,6 +101,7 @@ impl Api {
             gate: Arc::new(Gate::new(settings.wrong_tokens)),
             settings: Arc::new(settings),
             schemas: Arc::default(),
+            feed: Arc::default(),
             closing: CancellationToken::new(),
         }
     }

@@ -5,6 +5,7 @@ mod access;
 mod audit;
 mod calendars;
 mod centres;
+mod duties;
 mod error;
 mod idempotency;
 mod kinds;
@@ -12,6 +13,7 @@ pub(crate) mod message;
 mod operations;
 mod outbox;
 mod page;
+mod retention;
 pub(crate) mod rows;
 mod runs;
 pub(crate) mod schedules;
@@ -19,6 +21,7 @@ mod search;
 pub(crate) mod shards;
 pub mod tasks;
 pub(crate) mod ticks;
+mod workers;
 
 use std::sync::Arc;
 
@@ -42,6 +45,7 @@ pub use search::ScheduleFilter;
 pub(crate) use shards::lane;
 pub use shards::{SHARDS, Shard};
 pub use ticks::{TickRecord, TickState};
+pub use workers::WorkerRow;
 
 use super::database::Database;
 

@@ -56,16 +56,17 @@ impl Store {
     ///
     /// # Errors
     /// [`DatabaseError`]; nothing is taken in then.
-    pub async fn apply(&self, events: &[Told]) -> Result<Applied, DatabaseError> {
+    pub async fn apply<'a>(&self, events: impl IntoIterator<Item = &'a Told>) -> Result<Applied, DatabaseError> {
         // No database takes a zero in a text, and another id would be another task.
-        let readable = || events.iter().filter(|told| !told.event.id.as_str().contains('\0'));
-        if readable().next().is_none() {
+        let readable = events.into_iter().filter(|told| !told.event.id.as_str().contains('\0'));
+        let events: Vec<_> = readable.collect();
+        if events.is_empty() {
             return Ok(Applied::default());
         }
         let mut transaction = self.database.begin().await?;
-        let lives = readable().map(|told| Life::told(&told.worker, told.instance, &told.event));
+        let lives = events.iter().map(|told| Life::told(&told.worker, told.instance, &told.event));
         let changed = self.write_tasks(&mut transaction, lives).await?;
-        let runs: Vec<_> = readable().filter_map(Told::run_ended).collect();
+        let runs: Vec<_> = events.iter().filter_map(|told| told.run_ended()).collect();
         if !runs.is_empty() {
             self.runs_ended(&mut transaction, &runs).await?;
         }
