@@ -156,6 +156,45 @@ async fn schedules_of_the_file_and_of_the_api_live_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_followed_from_its_publish_to_its_result() {
+    let vhost = Broker::shared().await.vhost().await;
+    let site = Site::at(vhost.url(), CONFIG);
+    let centre = Centre::start(&site).await;
+    centre.remembered(&site).await;
+    let _worker = site.start(&["worker", "--name", "w1"]);
+    // Without a queue it is refused: so it is tried until the worker has made its queue.
+    let publish = ["tasks", "publish", "add", r#"{"hare":1}"#, "--label", "team=a"];
+    let id = eventually(PATIENCE, async || {
+        let published = site.run(&publish).await;
+        (published.code == 0).then(|| published.stdout.trim().to_owned())
+    })
+    .await;
+    let get = async |id: &str| site.run(&["tasks", "get", id, "--json"]).await.json();
+    let done = eventually(PATIENCE, async || Some(get(&id).await).filter(|task| task["state"] == "done")).await;
+    assert_eq!((&done["result"]["hare"], &done["worker"]), (&json!(1), &json!("w1")));
+    assert!(done["attempts"][0]["started_at"].is_string() && done["ended_at"].is_string(), "{done}");
+
+    let published = site.run(&["tasks", "publish", "fail", "--id", "f1"]).await.expect(0);
+    assert_eq!(published.stdout, "f1\n");
+    eventually(PATIENCE, async || get("f1").await["state"] == "dead").await;
+    let text = site.run(&["tasks", "get", "f1"]).await.expect(0).stdout;
+    assert!(text.contains("no such luck"), "{text}");
+    let listed = site.run(&["tasks", "list", "--state", "dead"]).await.expect(0).stdout;
+    assert!(listed.contains("f1") && !listed.contains(&id), "{listed}");
+    site.run(&["tasks", "retry", "f1"]).await.expect(0);
+    eventually(PATIENCE, async || get("f1").await["replays"] == 1 && get("f1").await["state"] == "dead").await;
+
+    site.run(&["tasks", "publish", "add", "--id", "later", "--delay", "1h"]).await.expect(0);
+    let moved = site.run(&["tasks", "reschedule", "later", "--delay", "2h", "--json"]).await.expect(0).json();
+    assert!(moved["due_at"].is_string(), "{moved}");
+    site.run(&["tasks", "cancel", "later", "--reason", "not any more"]).await.expect(0);
+    assert_eq!(get("later").await["state"], "cancelled");
+    let workers = site.run(&["centre", "workers", "--json"]).await.expect(0).json();
+    assert_eq!(workers["workers"][0]["worker"], "w1");
+    centre.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_are_replayed_in_the_background() {
     let vhost = Broker::shared().await.vhost().await;
     let site = Site::at(vhost.url(), CONFIG);

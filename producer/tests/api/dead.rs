@@ -85,7 +85,10 @@ async fn replays_and_purges_are_operations_that_are_followed() {
     let replay = "/api/v1/queues/mail/dead/replay";
     let slowly = json!({ "all": true, "rate": "10/s" });
     let begun = site.send("POST", replay, &slowly, 202).await;
-    assert_eq!((&begun["state"], &begun["queue"], &begun["request"]["rate"]), (&json!("running"), &json!("mail"), &json!("10/s")));
+    assert_eq!(
+        (&begun["state"], &begun["queue"], &begun["request"]["rate"]),
+        (&json!("running"), &json!("mail"), &json!("10/s"))
+    );
     problem(site.ask("POST", replay).json(&slowly).send().await.unwrap(), 409).await;
     let cancel = format!("/api/v1/operations/{}/cancel", begun["id"].as_str().unwrap());
     site.send("POST", &cancel, &Value::Null, 202).await;

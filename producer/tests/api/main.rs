@@ -4,6 +4,7 @@
 
 mod access;
 mod contract;
+mod dead;
 mod frame;
 mod schedules;
 mod site;
