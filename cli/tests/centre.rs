@@ -240,6 +240,46 @@ async fn what_keeps_it_from_starting_is_one_line() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_centre_that_is_killed_loses_no_tick_and_doubles_none() {
+    let vhost = Broker::shared().await.vhost().await;
+    let site = Site::at(vhost.url(), &CONFIG.replace("every = \"200ms\"", "every = \"200ms\"\nmissed = \"all\""));
+    let mut centre = Centre::start(&site).await;
+    centre.remembered(&site).await;
+    let token = centre.token.clone().unwrap();
+    let _worker = site.start(&["worker"]);
+    let history = async |url: &str| {
+        let arguments = ["schedules", "history", "often", "--limit", "5000", "--json", "--api", url, "--token", &token];
+        let ended = site.run(&arguments).await;
+        let ticks = if ended.code == 0 { ended.json()["ticks"].as_array().cloned() } else { None };
+        ticks.unwrap_or_default()
+    };
+    let moment = |tick: &Value| {
+        let text = tick["scheduled_at"].as_str().unwrap();
+        chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_millis()
+    };
+    let done = |tick: &&Value| tick["state"] == "done";
+    eventually(PATIENCE, async || history(&centre.url).await.iter().filter(done).count() >= 5).await;
+    centre.running.signal(Signal::SIGKILL);
+    centre.running.ended().await;
+
+    // Its lease holds for some seconds yet: ticks are missed until then.
+    let again = Centre::start(&site).await;
+    let restarted = chrono::Utc::now().timestamp_millis();
+    let ticks = eventually(PATIENCE, async || {
+        let ticks = history(&again.url).await;
+        let caught_up = ticks.iter().any(|tick| done(&tick) && moment(tick) > restarted + 3_000);
+        (caught_up && ticks.iter().filter(|tick| moment(tick) <= restarted + 3_000).all(|tick| done(&tick)))
+            .then_some(ticks)
+    })
+    .await;
+    let mut moments: Vec<_> = ticks.iter().map(moment).collect();
+    moments.sort_unstable();
+    let gaps: Vec<_> = moments.windows(2).map(|two| two[1] - two[0]).filter(|gap| *gap != 200).collect();
+    assert!(gaps.is_empty(), "{gaps:?} in {moments:?}");
+    again.stop().await;
+}
+
 /// A stand-in for the agent of Consul: what it is told, as method, path, token and body.
 async fn agent() -> (String, std::sync::Arc<parking_lot::Mutex<Vec<(String, String, Value)>>>) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
