@@ -22,7 +22,7 @@ Exit codes:
   1   failed, or the answer is no: a task is dead, a topology differs
   2   the command line is wrong
   64  the configuration is wrong
-  69  the broker, the database or the centre cannot be reached, or refuses the connection
+  69  the broker cannot be reached, or refuses the connection; or the database, or the centre
   75  no answer in time; trying again may help";
 
 /// An exit code of `leveret`.

@@ -156,6 +156,45 @@ async fn schedules_of_the_file_and_of_the_api_live_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_followed_from_its_publish_to_its_result() {
+    let vhost = Broker::shared().await.vhost().await;
+    let site = Site::at(vhost.url(), CONFIG);
+    let centre = Centre::start(&site).await;
+    centre.remembered(&site).await;
+    let _worker = site.start(&["worker", "--name", "w1"]);
+    // Without a queue it is refused: so it is tried until the worker has made its queue.
+    let publish = ["tasks", "publish", "add", r#"{"hare":1}"#, "--label", "team=a"];
+    let id = eventually(PATIENCE, async || {
+        let published = site.run(&publish).await;
+        (published.code == 0).then(|| published.stdout.trim().to_owned())
+    })
+    .await;
+    let get = async |id: &str| site.run(&["tasks", "get", id, "--json"]).await.json();
+    let done = eventually(PATIENCE, async || Some(get(&id).await).filter(|task| task["state"] == "done")).await;
+    assert_eq!((&done["result"]["hare"], &done["worker"]), (&json!(1), &json!("w1")));
+    assert!(done["attempts"][0]["started_at"].is_string() && done["ended_at"].is_string(), "{done}");
+
+    let published = site.run(&["tasks", "publish", "fail", "--id", "f1"]).await.expect(0);
+    assert_eq!(published.stdout, "f1\n");
+    eventually(PATIENCE, async || get("f1").await["state"] == "dead").await;
+    let text = site.run(&["tasks", "get", "f1"]).await.expect(0).stdout;
+    assert!(text.contains("no such luck"), "{text}");
+    let listed = site.run(&["tasks", "list", "--state", "dead"]).await.expect(0).stdout;
+    assert!(listed.contains("f1") && !listed.contains(&id), "{listed}");
+    site.run(&["tasks", "retry", "f1"]).await.expect(0);
+    eventually(PATIENCE, async || get("f1").await["replays"] == 1 && get("f1").await["state"] == "dead").await;
+
+    site.run(&["tasks", "publish", "add", "--id", "later", "--delay", "1h"]).await.expect(0);
+    let moved = site.run(&["tasks", "reschedule", "later", "--delay", "2h", "--json"]).await.expect(0).json();
+    assert!(moved["due_at"].is_string(), "{moved}");
+    site.run(&["tasks", "cancel", "later", "--reason", "not any more"]).await.expect(0);
+    assert_eq!(get("later").await["state"], "cancelled");
+    let workers = site.run(&["centre", "workers", "--json"]).await.expect(0).json();
+    assert_eq!(workers["workers"][0]["worker"], "w1");
+    centre.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_are_replayed_in_the_background() {
     let vhost = Broker::shared().await.vhost().await;
     let site = Site::at(vhost.url(), CONFIG);
@@ -199,4 +238,108 @@ async fn what_keeps_it_from_starting_is_one_line() {
         "{}",
         ended.stderr
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_centre_that_is_killed_loses_no_tick_and_doubles_none() {
+    let vhost = Broker::shared().await.vhost().await;
+    let site = Site::at(vhost.url(), &CONFIG.replace("every = \"200ms\"", "every = \"200ms\"\nmissed = \"all\""));
+    let mut centre = Centre::start(&site).await;
+    centre.remembered(&site).await;
+    let token = centre.token.clone().unwrap();
+    let _worker = site.start(&["worker"]);
+    let history = async |url: &str| {
+        let arguments = ["schedules", "history", "often", "--limit", "5000", "--json", "--api", url, "--token", &token];
+        let ended = site.run(&arguments).await;
+        let ticks = if ended.code == 0 { ended.json()["ticks"].as_array().cloned() } else { None };
+        ticks.unwrap_or_default()
+    };
+    let moment = |tick: &Value| {
+        let text = tick["scheduled_at"].as_str().unwrap();
+        chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_millis()
+    };
+    let done = |tick: &&Value| tick["state"] == "done";
+    eventually(PATIENCE, async || history(&centre.url).await.iter().filter(done).count() >= 5).await;
+    centre.running.signal(Signal::SIGKILL);
+    centre.running.ended().await;
+
+    // Its lease holds for some seconds yet: ticks are missed until then.
+    let again = Centre::start(&site).await;
+    let restarted = chrono::Utc::now().timestamp_millis();
+    let ticks = eventually(PATIENCE, async || {
+        let ticks = history(&again.url).await;
+        let caught_up = ticks.iter().any(|tick| done(&tick) && moment(tick) > restarted + 3_000);
+        (caught_up && ticks.iter().filter(|tick| moment(tick) <= restarted + 3_000).all(|tick| done(&tick)))
+            .then_some(ticks)
+    })
+    .await;
+    let mut moments: Vec<_> = ticks.iter().map(moment).collect();
+    moments.sort_unstable();
+    let gaps: Vec<_> = moments.windows(2).map(|two| two[1] - two[0]).filter(|gap| *gap != 200).collect();
+    assert!(gaps.is_empty(), "{gaps:?} in {moments:?}");
+    again.stop().await;
+}
+
+/// A stand-in for the agent of Consul: what it is told, as method, path, token and body.
+async fn agent() -> (String, std::sync::Arc<parking_lot::Mutex<Vec<(String, String, Value)>>>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let told = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let notes = told.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let notes = notes.clone();
+            tokio::spawn(async move {
+                let mut text = String::new();
+                let mut buffer = [0; 4096];
+                // One request a connection: it is told that this one closes.
+                loop {
+                    let read = stream.read(&mut buffer).await.unwrap();
+                    text.push_str(&String::from_utf8_lossy(&buffer[..read]));
+                    let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+                    let field = |name: &str| {
+                        let line =
+                            head.lines().find_map(|line| line.to_lowercase().strip_prefix(name).map(str::to_owned));
+                        line.unwrap_or_default().trim().to_owned()
+                    };
+                    if body.len() < field("content-length:").parse().unwrap_or(0) {
+                        continue;
+                    }
+                    let request = head.lines().next().unwrap().trim_end_matches(" HTTP/1.1").to_owned();
+                    let body = serde_json::from_str(body).unwrap_or(Value::Null);
+                    notes.lock().push((request, field("x-consul-token:"), body));
+                    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                    return;
+                }
+            });
+        }
+    });
+    (url, told)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consul_is_told_when_it_comes_how_it_is_and_when_it_goes() {
+    let vhost = Broker::shared().await.vhost().await;
+    let (agent, told) = agent().await;
+    let consul =
+        format!("[centre.consul]\nagent = \"{agent}\"\ntoken = \"s3cret\"\ntags = [\"test\"]\ninterval = \"1s\"\n");
+    let site = Site::at(vhost.url(), &format!("{CONFIG}\n{consul}"));
+    assert!(!site.run(&["config", "show"]).await.expect(0).stdout.contains("s3cret"));
+    let centre = Centre::start(&site).await;
+    let port: u16 = centre.url.rsplit_once(':').unwrap().1.parse().unwrap();
+    eventually(PATIENCE, async || told.lock().iter().any(|(request, ..)| request.contains("/check/update/"))).await;
+    let (request, token, body) = told.lock()[0].clone();
+    assert_eq!((request.as_str(), token.as_str()), ("PUT /v1/agent/service/register", "s3cret"));
+    assert_eq!((&body["Name"], &body["Port"], &body["Tags"]), (&json!("leveret"), &json!(port), &json!(["test"])));
+    assert_eq!((&body["Address"], &body["Check"]["TTL"]), (&json!("127.0.0.1"), &json!("3s")));
+    let id = body["ID"].as_str().unwrap();
+    let well = told.lock().iter().any(|(request, _, body)| {
+        *request == format!("PUT /v1/agent/check/update/service:{id}") && body["Status"] == "passing"
+    });
+    assert!(well, "{:?}", told.lock());
+    centre.stop().await;
+    assert_eq!(told.lock().last().unwrap().0, format!("PUT /v1/agent/service/deregister/{id}"));
 }

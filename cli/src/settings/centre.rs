@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use leveret::{common::duration, producer::centre::database::DatabaseUrl};
+use leveret::{
+    common::duration,
+    producer::centre::{database::DatabaseUrl, watch::Retention},
+};
 use serde::{Deserialize, Serialize, Serializer};
 
 /// How `leveret centre` works.
@@ -24,6 +27,8 @@ pub(crate) struct CentreSettings {
     /// the broker counts them. Default: none; rates are then the differences of what is counted over AMQP.
     #[serde(serialize_with = "without_user")]
     pub(crate) management: Option<String>,
+    /// `[centre.retention]`: how long things are kept.
+    pub(crate) retention: Retention,
     /// `[centre.tls]`: REST over HTTPS. Default: plain HTTP.
     pub(crate) tls: Option<CentreTls>,
     /// `[centre.consul]`: registration with Consul. Default: none.
@@ -68,6 +73,7 @@ impl Default for CentreSettings {
             name: None,
             grace: Duration::from_secs(10),
             management: None,
+            retention: Retention::default(),
             tls: None,
             consul: None,
         }

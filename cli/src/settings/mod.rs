@@ -22,7 +22,7 @@ use leveret::{
 };
 use serde::{Deserialize, Serialize};
 
-pub(crate) use centre::CentreSettings;
+pub(crate) use centre::{CentreSettings, ConsulSettings};
 pub(crate) use document::{Document, InvalidConfig};
 pub(crate) use worker::WorkerSettings;
 

@@ -5,6 +5,7 @@
 mod access;
 mod broker;
 mod contract;
+mod dead;
 mod frame;
 mod schedules;
 mod site;

@@ -92,7 +92,11 @@ impl Consul {
                     }
                     Err(error) => {
                         if !complained {
-                            warn!(agent = self.settings.agent, why = chain(&error.without_url()), "Consul cannot be told");
+                            warn!(
+                                agent = self.settings.agent,
+                                why = chain(&error.without_url()),
+                                "Consul cannot be told"
+                            );
                         }
                         complained = true;
                     }
@@ -119,7 +123,8 @@ impl Consul {
         let status = if failing.is_empty() { "passing" } else { "critical" };
         let why: Vec<_> = failing.iter().map(|(check, why)| format!("{check}: {why}")).collect();
         let check = format!("service:{}", self.id);
-        let answer = self.send(&["check", "update", &check], &json!({ "Status": status, "Output": why.join("; ") })).await?;
+        let answer =
+            self.send(&["check", "update", &check], &json!({ "Status": status, "Output": why.join("; ") })).await?;
         if answer.status() == StatusCode::NOT_FOUND {
             return Ok(false);
         }

@@ -1,6 +1,7 @@
 //! `leveret centre`: runs the scheduling centre, or asks one that runs.
 
 mod asking;
+mod consul;
 mod moving;
 mod parts;
 mod run;

@@ -7,8 +7,7 @@ use leveret::{
     Client, Clock,
     common::{
         control::Control,
-        link::{ChannelPool, Link, Role},
-        registry::Registry,
+        link::{Attachment, ChannelPool, Link, Role},
         topology::TopologyError,
     },
     producer::centre::{
@@ -16,13 +15,18 @@ use leveret::{
         database::{Database, DatabaseUrl},
         operations::{Management, Operations, Queues},
         store::Store,
+        watch::{RunningWatcher, WatchOptions, Watcher},
     },
 };
 use serde::Serialize;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::parts::{keep_applied, watch_database};
+use super::{
+    consul::Consul,
+    parts::{keep_applied, watch_database},
+};
 use crate::{
     failure::{Exit, Failure},
     output::Report,
@@ -92,8 +96,11 @@ struct Centre {
     client: Client,
     admin: Link,
     database: Database,
+    watcher: RunningWatcher,
     operations: Operations,
     server: RunningServer,
+    /// Its place in Consul's catalogue.
+    consul: Option<JoinHandle<()>>,
     /// Ends what runs beside.
     stop: CancellationToken,
 }
@@ -117,7 +124,14 @@ impl Centre {
         let link = client.link().clone();
         service.health.check("broker", move || link_ready(&link));
         let admin = Link::open(client.link().settings().clone(), Role::Admin);
-        let registry = Registry::on(admin.clone(), clock.clone())?;
+        let watching = WatchOptions { retention: Some(centre.retention.clone()), ..WatchOptions::default() };
+        let watcher = Watcher::start(store.clone(), settings.broker.clone(), watching).await?;
+        let attached = watcher.attached();
+        service.health.check("events", move || match &*attached.borrow() {
+            Attachment::Attached => Ok(()),
+            _ => Err("the broker does not deliver the events of tasks".to_owned()),
+        });
+        let registry = watcher.workers().registry().clone();
         let pool = ChannelPool::new(admin.clone());
         let control = Control::on(admin.clone()).map_err(TopologyError::from)?;
         let vhost = settings.broker.url.first().map(|url| url.vhost().to_owned()).unwrap_or_default();
@@ -130,7 +144,9 @@ impl Centre {
         let operations = Operations::start(store.clone(), admin.clone(), &id);
         keep_applied(store.clone(), settings.schedules.clone(), stop.clone());
 
-        let api = Api::new(store, ApiSettings::default())
+        let audit_kept = centre.retention.audit;
+        let asking = ApiSettings { audit_kept, limits: settings.limits.clone(), ..ApiSettings::default() };
+        let api = Api::new(store, asking)
             .broker(Broker { client: client.clone(), control, registry })
             .operations(operations.clone())
             .queues(queues)
@@ -138,9 +154,13 @@ impl Centre {
             .metrics(service.registry());
         let tls = centre.tls.as_ref();
         let tls = tls.map(|tls| TlsFiles { certificate: tls.certificate.clone(), key: tls.key.clone() });
+        let is_tls = tls.is_some();
         let listen = ServerSettings { listen: centre.address.clone(), tls, admin_token, ..ServerSettings::default() };
         let server = Server::start(api, listen).await?;
-        Ok(Self { client, admin, database, operations, server, stop })
+        let place = |consul| Consul::new(settings, consul, &id, server.address(), is_tls, service.health.clone());
+        let consul = centre.consul.as_ref().map(place).transpose()?;
+        let consul = consul.map(|consul| consul.keep(stop.clone()));
+        Ok(Self { client, admin, database, watcher, operations, server, consul, stop })
     }
 
     /// Until it is told to stop, and through that.
@@ -167,8 +187,13 @@ impl Centre {
     /// In the order in which one part needs another.
     async fn stop(self) {
         self.stop.cancel();
+        if let Some(consul) = self.consul {
+            // Nobody is to be sent here any more. Its only other end is a panic, which has said what it is already.
+            let _ = consul.await;
+        }
         self.server.stop().await;
         self.operations.stop().await;
+        self.watcher.stop().await;
         // Without a broker there is nobody to say goodbye to.
         if link_ready(self.client.link()).is_ok() {
             self.client.close().await;

@@ -42,6 +42,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 #[into_params(parameter_in = Path)]
 pub(super) struct OfQueue {
     /// The queue; `~lost` for the messages that no queue took.
+    #[param(min_length = 1, max_length = 100, pattern = "^([A-Za-z0-9_-]+|~lost)$")]
     queue: String,
 }
 
@@ -49,8 +50,10 @@ pub(super) struct OfQueue {
 #[into_params(parameter_in = Path)]
 pub(super) struct OfLetter {
     /// The queue; `~lost` for the messages that no queue took.
+    #[param(min_length = 1, max_length = 100, pattern = "^([A-Za-z0-9_-]+|~lost)$")]
     queue: String,
     /// The task's id.
+    #[param(min_length = 1, max_length = 255)]
     id: String,
 }
 
@@ -150,6 +153,8 @@ pub(super) async fn amend(
 #[utoipa::path(post, path = "/queues/{queue}/dead/replay", tag = "dead letters", params(OfQueue),
     request_body = Request, responses(
         (status = 202, description = "It has begun.", body = OperationView),
+        (status = 409, description = "Another is at work there, or the queue would drop its messages.", body = Problem,
+            content_type = "application/problem+json"),
     ), extensions(("x-role" = json!("operator")), ("x-everywhere" = json!(true))))]
 pub(super) async fn replay(
     caller: Authorised<Everywhere<Operator>>,
@@ -166,6 +171,8 @@ pub(super) async fn replay(
 #[utoipa::path(post, path = "/queues/{queue}/dead/purge", tag = "dead letters", params(OfQueue),
     request_body = Request, responses(
         (status = 202, description = "It has begun.", body = OperationView),
+        (status = 409, description = "Another is at work there, or the queue would drop its messages.", body = Problem,
+            content_type = "application/problem+json"),
     ), extensions(("x-role" = json!("operator")), ("x-everywhere" = json!(true))))]
 pub(super) async fn purge(
     caller: Authorised<Everywhere<Operator>>,

@@ -24,6 +24,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 
 /// Something that takes a while, and how far it is.
 #[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Operation)]
 pub(super) struct OperationView {
     /// Its id.
     id: String,
@@ -83,11 +84,13 @@ impl From<Operation> for OperationView {
 #[into_params(parameter_in = Query)]
 pub(super) struct Search {
     /// Only those of this queue.
+    #[param(min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9_-]+$")]
     queue: Option<String>,
     /// Only those in this state.
     #[param(inline)]
     state: Option<OperationState>,
     /// The `next` of the page before.
+    #[param(max_length = 4096)]
     cursor: Option<String>,
     /// Items on a page, 1 to 1000. Default 50.
     #[param(minimum = 1, maximum = 1000)]
@@ -113,7 +116,7 @@ pub(super) async fn list(
 
 /// One operation, and how far it is
 #[utoipa::path(get, path = "/operations/{id}", tag = "operations", params(
-    ("id" = String, Path, description = "Its id."),
+    ("id" = String, Path, description = "Its id.", min_length = 1, max_length = 100),
 ), responses(
     (status = 200, description = "The operation.", body = OperationView),
 ), extensions(("x-role" = json!("viewer")), ("x-everywhere" = json!(true))))]
@@ -129,9 +132,10 @@ pub(super) async fn get(
 ///
 /// It ends within about a second, wherever it runs. What was done by then stays done.
 #[utoipa::path(post, path = "/operations/{id}/cancel", tag = "operations", params(
-    ("id" = String, Path, description = "Its id."),
+    ("id" = String, Path, description = "Its id.", min_length = 1, max_length = 100),
 ), responses(
     (status = 202, description = "It is being called off.", body = OperationView),
+    (status = 409, description = "It is over.", body = Problem, content_type = "application/problem+json"),
 ), extensions(("x-role" = json!("operator")), ("x-everywhere" = json!(true))))]
 pub(super) async fn cancel(
     caller: Authorised<Everywhere<Operator>>,

@@ -29,7 +29,7 @@ pub(super) async fn list(_: Authorised<Viewer>, State(api): State<Api>) -> Resul
 
 /// One queue with its counts and rates
 #[utoipa::path(get, path = "/queues/{queue}", tag = "queues", params(
-    ("queue" = String, Path, description = "The queue."),
+    ("queue" = String, Path, description = "The queue.", min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9_-]+$"),
 ), responses(
     (status = 200, description = "The queue.", body = QueueReport),
 ), extensions(("x-role" = json!("viewer"))))]

@@ -6,8 +6,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
-    Api, Problem, ProblemKind, audit, calendars, dead, document, events, guard, idempotency, kinds, limits, operations, queues,
-    schedules, service, tasks, tokens, workers,
+    Api, Problem, ProblemKind, audit, calendars, dead, document, events, guard, idempotency, kinds, limits, operations,
+    queues, schedules, service, tasks, tokens, workers,
 };
 
 /// Where the interface is.

@@ -109,6 +109,7 @@ pub struct LetterGroups {
 /// What is to be different about a dead letter, and where it goes then. What is not named stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schema(example = json!({"body": {"to": "ann@example.com"}, "headers": {"leveret-key": null}, "then": "run"}))]
 pub struct LetterChange {
     /// Another name of the task.
     #[schema(min_length = 1, max_length = 255)]
@@ -126,6 +127,7 @@ pub struct LetterChange {
 /// Where a dead letter goes that was put right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schema(as = LetterThen)]
 pub enum Then {
     /// To its queue, where its attempts count anew.
     #[default]

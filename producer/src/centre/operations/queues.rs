@@ -46,6 +46,7 @@ pub struct QueueReport {
 
 /// Messages per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, ToSchema)]
+#[schema(as = QueueRates)]
 pub struct Rates {
     /// By which `ready` grows, or shrinks when it is negative, since it was asked before; `null` the first time.
     pub growth: Option<f64>,

@@ -9,6 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 /// Which dead letters are meant: those for which every condition that is given holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schema(as = LetterConditions)]
 pub struct Conditions {
     /// With one of these task ids.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
@@ -35,7 +36,7 @@ pub struct Conditions {
 /// What an operation is asked to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-#[schema(example = json!({"only": {"reason": "exhausted"}, "limit": 100}))]
+#[schema(as = LettersMeant, example = json!({"only": {"reason": "timeout", "task": "mail.send"}, "rate": "500/s"}))]
 pub struct Request {
     /// Which dead letters are meant. They are said outright: without a condition, `all` must be true.
     #[serde(skip_serializing_if = "Conditions::is_empty")]
@@ -59,12 +60,16 @@ pub struct Request {
 #[into_params(parameter_in = Query)]
 pub struct ConditionsQuery {
     /// With this task id.
+    #[param(min_length = 1, max_length = 255)]
     pub id: Option<String>,
     /// Dead for this reason, such as `exhausted`.
+    #[param(min_length = 1, max_length = 255)]
     pub reason: Option<String>,
     /// Of the task with this name.
+    #[param(min_length = 1, max_length = 255)]
     pub task: Option<String>,
     /// With this text in the error, capital letters or not.
+    #[param(min_length = 1, max_length = 255)]
     pub error: Option<String>,
     /// That failed before this moment, in Unix milliseconds.
     pub failed_before: Option<i64>,
