@@ -5,7 +5,9 @@
 //! | module | what is in it |
 //! |---|---|
 //! | [`database`] | SQLite or PostgreSQL, and statements that both understand |
+//! | [`engine`] | decides about ticks, each exactly once, and publishes them |
 //! | [`store`] | what is kept there: schedules, ticks, what is to be published, tasks, who may do what |
 
 pub mod database;
+pub mod engine;
 pub mod store;

@@ -12,6 +12,7 @@ pub(crate) mod schedules;
 mod search;
 pub(crate) mod shards;
 pub(crate) mod ticks;
+pub(crate) mod turns;
 
 use std::sync::Arc;
 
