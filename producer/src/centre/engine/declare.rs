@@ -71,17 +71,19 @@ impl Declarer {
     /// Declares the exchanges on each new connection, for the broker may have lost them.
     pub(crate) async fn keep_exchanges(client: Client, stop: CancellationToken) {
         let Ok(topology) = Topology::new(&client.link().settings().namespace) else { return };
-        while !stop.is_cancelled() {
-            let Ok(live) = client.link().live().await else { return };
-            if let Err(error) = client.apply(&topology).await
-                && !live.lost.is_cancelled()
-            {
-                warn!(%error, "the exchanges cannot be declared");
+        let keep = async {
+            while let Ok(live) = client.link().live().await {
+                if let Err(error) = client.apply(&topology).await
+                    && !live.lost.is_cancelled()
+                {
+                    warn!(%error, "the exchanges cannot be declared");
+                }
+                live.lost.cancelled().await;
             }
-            tokio::select! {
-                () = live.lost.cancelled() => {}
-                () = stop.cancelled() => {}
-            }
+        };
+        tokio::select! {
+            () = keep => {}
+            () = stop.cancelled() => {}
         }
     }
 }
