@@ -22,6 +22,7 @@ pub(crate) mod shards;
 pub mod tasks;
 pub(crate) mod ticks;
 mod workers;
+pub(crate) mod turns;
 
 use std::sync::Arc;
 
