@@ -1,8 +1,11 @@
 //! What workers tell of tasks.
 
+use std::collections::BTreeMap;
+
 use leveret_common::{
     event::{EventBatch, Happening, TaskEvent},
     registry::Instance,
+    task::TaskId,
 };
 
 use super::{Task, life::Life};
@@ -76,5 +79,25 @@ impl Store {
             self.wake();
         }
         Ok(Applied { changed })
+    }
+
+    /// Whether an event of a task could be written at all. Nothing of it remains.
+    pub(crate) async fn takes_events(&self) -> bool {
+        let Ok(mut transaction) = self.database.begin().await else { return false };
+        let event = TaskEvent {
+            id: TaskId::new(),
+            task: "probe".to_owned(),
+            queue: "probe".to_owned(),
+            attempt: 1,
+            at: self.clock.now(),
+            trace_id: None,
+            replays: 0,
+            schedule: None,
+            scheduled_at: None,
+            labels: BTreeMap::new(),
+            what: Happening::Started { waited_ms: None },
+        };
+        let life = Life::told("probe", Instance::new(), &event);
+        self.write_tasks(&mut transaction, std::iter::once(life)).await.is_ok()
     }
 }
