@@ -79,7 +79,10 @@ async fn what_is_expired_or_unreadable_is_told_as_dead() {
     let expired = Message::json("probe", &json!({})).unwrap().expires_at(leveret_common::clock::UnixMillis(1));
     let id = client.publish_message(expired).await.unwrap();
     let task = ended(&store, &id).await;
-    assert_eq!((task.state, task.reason.as_deref(), task.error_kind.as_deref()), (TaskState::Dead, Some("expired"), Some("expired")));
+    assert_eq!(
+        (task.state, task.reason.as_deref(), task.error_kind.as_deref()),
+        (TaskState::Dead, Some("expired"), Some("expired"))
+    );
     let unreadable = Message::json("probe", &json!({})).unwrap().header("leveret-max-attempts", "many");
     let id = client.publish_message(unreadable).await.unwrap();
     let task = ended(&store, &id).await;

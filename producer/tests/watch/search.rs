@@ -35,7 +35,8 @@ async fn tasks_are_found_by_what_is_known_of_them() {
         let clock = Clock::held(START);
         let store = store(&url, clock.clone()).await;
         let mut labelled = started("a", 10);
-        labelled.event.labels = [("team", "post \"A\""), ("tier", "1")].map(|(a, b)| (a.to_owned(), b.to_owned())).into();
+        labelled.event.labels =
+            [("team", "post \"A\""), ("tier", "1")].map(|(a, b)| (a.to_owned(), b.to_owned())).into();
         labelled.event.schedule = Some("billing/nightly".to_owned());
         let mut other = done("c", 30);
         (other.event.task, other.event.queue, other.worker) = ("pdf.make".into(), "pdf".into(), "pdf-1".into());
@@ -70,8 +71,14 @@ async fn tasks_are_found_by_what_is_known_of_them() {
         assert_eq!(found(both).await, "");
         assert_eq!(found(|filter| filter.error = Some("such HOST (100%".into())).await, "b");
         assert_eq!(found(|filter| filter.error = Some("h_st".into())).await, "", "an underscore is an underscore");
-        assert_eq!(found(|filter| filter.created_from = Some(START + std::time::Duration::from_millis(20))).await, "c b");
-        assert_eq!(found(|filter| filter.created_before = Some(START + std::time::Duration::from_millis(20))).await, "a");
+        assert_eq!(
+            found(|filter| filter.created_from = Some(START + std::time::Duration::from_millis(20))).await,
+            "c b"
+        );
+        assert_eq!(
+            found(|filter| filter.created_before = Some(START + std::time::Duration::from_millis(20))).await,
+            "a"
+        );
         assert_eq!(found(|filter| filter.changed_from = Some(START + PATIENCE)).await, "b");
         assert_eq!(found(|filter| filter.changed_before = Some(START + PATIENCE)).await, "c a");
 

@@ -150,7 +150,10 @@ pub(crate) fn worker(settings: BrokerSettings) -> WorkerBuilder {
             _ => Ok(Outcome::Done),
         }
     };
-    Worker::builder(settings).queue("default", QueueOptions::concurrency(4).settings(queue)).policy(policy).task(handler)
+    Worker::builder(settings)
+        .queue("default", QueueOptions::concurrency(4).settings(queue))
+        .policy(policy)
+        .task(handler)
 }
 
 pub(crate) async fn start(worker: WorkerBuilder) -> RunningWorker {

@@ -86,7 +86,10 @@ async fn a_repetition_changes_nothing() {
         assert_eq!(store.apply(&all_of_it()).await.unwrap().changed, []);
         assert_eq!(store.task(&id("a")).await.unwrap().unwrap(), before);
         let news = store.apply(&[attempt(2, started("b", 200)), done("c", 9)]).await.unwrap().changed;
-        assert_eq!(news.iter().map(|task| (task.id.as_str(), task.state)).collect::<Vec<_>>(), [("b", TaskState::Running)]);
+        assert_eq!(
+            news.iter().map(|task| (task.id.as_str(), task.state)).collect::<Vec<_>>(),
+            [("b", TaskState::Running)]
+        );
         assert_eq!(news[0].changed_at, START + PATIENCE);
     })
     .await;
@@ -119,7 +122,10 @@ async fn what_the_centre_holds_is_listed_rescheduled_and_cancelled() {
         drop(transaction);
         assert_eq!(state().await.0, TaskState::Scheduled, "that transaction never happened");
         store.record_published(&[cancelled]).await.unwrap();
-        assert_eq!(state().await, (TaskState::Cancelled, Some(later), Some(START + std::time::Duration::from_millis(2))));
+        assert_eq!(
+            state().await,
+            (TaskState::Cancelled, Some(later), Some(START + std::time::Duration::from_millis(2)))
+        );
         assert_eq!(store.task(&id("a")).await.unwrap().unwrap().error.as_deref(), Some("not needed"));
         assert!(store.task(&id("b")).await.unwrap().is_none());
     })

@@ -20,7 +20,7 @@ use crate::centre::{
 };
 
 /// Events in one transaction, about: then whoever else writes into SQLite has a turn.
-const MOST_EVENTS: usize = 512;
+const MOST_EVENTS: usize = 256;
 /// Bytes of messages in one transaction, about.
 const MOST_BYTES: usize = 4 << 20;
 /// Failures of one transaction after which its messages are tried one by one, and after which one is given up, if the

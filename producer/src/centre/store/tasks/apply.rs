@@ -8,7 +8,7 @@ use leveret_common::{
     task::TaskId,
 };
 
-use super::{Task, life::Life};
+use super::{Task, life::Life, write::News};
 use crate::centre::{
     database::DatabaseError,
     store::{RunEnd, RunEnded, Store},
@@ -66,10 +66,11 @@ impl Store {
         if events.is_empty() {
             return Ok(Applied::default());
         }
-        let mut transaction = self.database.begin().await?;
         let lives = events.iter().map(|told| Life::told(&told.worker, told.instance, &told.event));
-        let changed = self.write_tasks(&mut transaction, lives).await?;
+        let news = News::of(lives, self.clock.now())?;
         let runs: Vec<_> = events.iter().filter_map(|told| told.run_ended()).collect();
+        let mut transaction = self.database.begin().await?;
+        let changed = self.write_tasks(&mut transaction, news).await?;
         if !runs.is_empty() {
             self.runs_ended(&mut transaction, &runs).await?;
         }
@@ -83,7 +84,6 @@ impl Store {
 
     /// Whether an event of a task could be written at all. Nothing of it remains.
     pub(crate) async fn takes_events(&self) -> bool {
-        let Ok(mut transaction) = self.database.begin().await else { return false };
         let event = TaskEvent {
             id: TaskId::new(),
             task: "probe".to_owned(),
@@ -98,6 +98,8 @@ impl Store {
             what: Happening::Started { waited_ms: None },
         };
         let life = Life::told("probe", Instance::new(), &event);
-        self.write_tasks(&mut transaction, std::iter::once(life)).await.is_ok()
+        let Ok(news) = News::of(std::iter::once(life), self.clock.now()) else { return false };
+        let Ok(mut transaction) = self.database.begin().await else { return false };
+        self.write_tasks(&mut transaction, news).await.is_ok()
     }
 }
