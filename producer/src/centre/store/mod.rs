@@ -21,8 +21,8 @@ mod search;
 pub(crate) mod shards;
 pub mod tasks;
 pub(crate) mod ticks;
-mod workers;
 pub(crate) mod turns;
+mod workers;
 
 use std::sync::Arc;
 
