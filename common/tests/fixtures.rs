@@ -167,6 +167,7 @@ fn facts(read: &Value, found: &Facts) -> Facts {
         first_failed_at: time("first_failed_at"),
         redelivered: false,
         replayed: read["replayed"].as_bool().unwrap_or(false),
+        replays: count("replays").unwrap_or(0),
     }
 }
 

@@ -28,9 +28,4 @@ impl Store {
     pub(crate) async fn leave_duty(&self, duty: &str, holder: &str) -> Result<(), DatabaseError> {
         self.database.execute(LEAVE, [duty.into(), holder.into()]).await.map(drop)
     }
-
-    /// Whether the database takes writes at all.
-    pub(crate) async fn takes_writes(&self) -> bool {
-        self.take_duty("probe", "anyone", Duration::ZERO).await.is_ok_and(|taken| taken)
-    }
 }

@@ -20,7 +20,7 @@ use crate::centre::{
 };
 
 /// Events in one transaction, about: then whoever else writes into SQLite has a turn.
-const MOST_EVENTS: usize = 512;
+const MOST_EVENTS: usize = 256;
 /// Bytes of messages in one transaction, about.
 const MOST_BYTES: usize = 4 << 20;
 /// Failures of one transaction after which its messages are tried one by one, and after which one is given up, if the
@@ -119,7 +119,7 @@ impl Intake {
             if failures == 1 || failures % 20 == 0 {
                 warn!(failures, "the events of tasks cannot be written, they wait: {}", chain(&error));
             }
-            if failures >= FAILURES && self.store.takes_writes().await {
+            if failures >= FAILURES && self.store.takes_events().await {
                 return self.one_by_one(messages).await;
             }
             if !self.pause(failures).await {
@@ -136,7 +136,7 @@ impl Intake {
             while let Err(error) = self.write(&alone).await {
                 failures += 1;
                 self.metrics.failed();
-                if failures >= FAILURES && self.store.takes_writes().await {
+                if failures >= FAILURES && self.store.takes_events().await {
                     self.metrics.refused();
                     let events = alone[0].events.len();
                     warn!(events, "the database refuses the events of a message, they are dropped: {}", chain(&error));

@@ -11,10 +11,10 @@ use leveret_common::{
 };
 use tokio::{
     sync::{broadcast, mpsc, watch},
-    task::JoinSet,
+    task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{
     Retention, WatchStats, Workers,
@@ -86,7 +86,7 @@ impl Watcher {
         } else {
             Relay::alone()
         });
-        let (stop, metrics, mut tasks) = (CancellationToken::new(), Metrics::new(), JoinSet::new());
+        let (stop, metrics, mut tasks) = (CancellationToken::new(), Metrics::new(), Vec::new());
 
         let handover = Handover::new(1, 1);
         let consuming = ConsumerSettings {
@@ -99,7 +99,7 @@ impl Watcher {
         let consumer = Consumer::start(consume, consuming, handover.inlet(Share::default()))?;
         let attached = consumer.attached();
         let (outbox, inbox) = mpsc::channel(1);
-        tasks.spawn(events::hand_on(handover.runner(), outbox));
+        tasks.push(tokio::spawn(events::hand_on(handover.runner(), outbox)));
         let intake = Intake {
             store: store.clone(),
             relay: relay.clone(),
@@ -107,17 +107,17 @@ impl Watcher {
             patience: options.patience,
             stop: stop.clone(),
         };
-        tasks.spawn(intake.run(inbox, handover, consumer));
+        tasks.push(tokio::spawn(intake.run(inbox, handover, consumer)));
 
         let registry = Registry::on(admin, store.clock().clone())?;
         let (hears, hears_since) = watch::channel(None);
         let keeper =
             Keeper { registry: registry.clone(), store: store.clone(), hears_since: hears, stop: stop.clone() };
-        tasks.spawn(keeper.run());
+        tasks.push(tokio::spawn(keeper.run()));
         if let Some(retention) = options.retention {
             let centre = format!("{name} {}", Instance::new());
             let keeping = Keeping { store: store.clone(), retention, centre, stop: stop.clone() };
-            tasks.spawn(keeping.run());
+            tasks.push(tokio::spawn(keeping.run()));
         }
         let workers = Workers { registry, store, hears_since };
         Ok(RunningWatcher { stop, tasks, links, relay, metrics, workers, attached })
@@ -127,7 +127,7 @@ impl Watcher {
 /// A watcher at work. Dropping it tells it to stop, and waits for nothing.
 pub struct RunningWatcher {
     stop: CancellationToken,
-    tasks: JoinSet<()>,
+    tasks: Vec<JoinHandle<()>>,
     links: Vec<Link>,
     relay: Arc<Relay>,
     metrics: Metrics,
@@ -165,7 +165,11 @@ impl RunningWatcher {
     /// Stops. Events that are not in the database by then stay at the broker.
     pub async fn stop(mut self) {
         self.stop.cancel();
-        while self.tasks.join_next().await.is_some() {}
+        for task in self.tasks.drain(..) {
+            if let Err(error) = task.await {
+                error!(%error, "a part of the watcher ended by itself");
+            }
+        }
         for link in &self.links {
             link.close().await;
         }

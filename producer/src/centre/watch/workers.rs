@@ -7,7 +7,7 @@ use std::{
 
 use leveret_common::{
     clock::UnixMillis,
-    registry::{About, Beat, Instance, Peer, Presence, Registry, WorkerState},
+    registry::{About, Beat, Instance, Peer, Presence, QueueState, Registry, WorkerState},
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -19,6 +19,9 @@ use crate::centre::{database::DatabaseError, store::Store};
 pub(super) const MEMORY: Duration = Duration::from_secs(86_400);
 /// How long the workers have to answer a centre that begins to listen. Until then, nobody is taken to be lost.
 pub(super) const ANSWERS: Duration = Duration::from_secs(5);
+/// For how long a queue is not attached, in milliseconds, until its worker is deaf. One that has just started is not
+/// attached yet.
+const DEAF_AFTER: u64 = 5_000;
 
 /// How a worker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -28,7 +31,7 @@ pub enum WorkerStatus {
     Live,
     /// Each of its queues is paused.
     Paused,
-    /// It beats, but the broker delivers to it from none of some queue that is not paused.
+    /// It beats, but for some seconds the broker has not delivered to it from a queue that is not paused.
     Deaf,
     /// It takes no more tasks, and finishes those it has.
     Draining,
@@ -62,7 +65,8 @@ impl WorkerStatus {
             (Presence::Live, WorkerState::Stopping) => return Self::Stopping,
             (Presence::Live, _) => {}
         }
-        if beat.queues.iter().any(|queue| !queue.attached && queue.paused.is_none()) {
+        let is_deaf = |queue: &QueueState| !queue.attached && queue.paused.is_none() && queue.stalled_ms >= DEAF_AFTER;
+        if beat.queues.iter().any(is_deaf) {
             Self::Deaf
         } else if !beat.queues.is_empty() && beat.queues.iter().all(|queue| queue.paused.is_some()) {
             Self::Paused

@@ -1,11 +1,14 @@
 //! What workers tell of tasks.
 
+use std::collections::BTreeMap;
+
 use leveret_common::{
     event::{EventBatch, Happening, TaskEvent},
     registry::Instance,
+    task::TaskId,
 };
 
-use super::{Task, life::Life};
+use super::{Task, life::Life, write::News};
 use crate::centre::{
     database::DatabaseError,
     store::{RunEnd, RunEnded, Store},
@@ -63,10 +66,11 @@ impl Store {
         if events.is_empty() {
             return Ok(Applied::default());
         }
-        let mut transaction = self.database.begin().await?;
         let lives = events.iter().map(|told| Life::told(&told.worker, told.instance, &told.event));
-        let changed = self.write_tasks(&mut transaction, lives).await?;
+        let news = News::of(lives, self.clock.now())?;
         let runs: Vec<_> = events.iter().filter_map(|told| told.run_ended()).collect();
+        let mut transaction = self.database.begin().await?;
+        let changed = self.write_tasks(&mut transaction, news).await?;
         if !runs.is_empty() {
             self.runs_ended(&mut transaction, &runs).await?;
         }
@@ -76,5 +80,26 @@ impl Store {
             self.wake();
         }
         Ok(Applied { changed })
+    }
+
+    /// Whether an event of a task could be written at all. Nothing of it remains.
+    pub(crate) async fn takes_events(&self) -> bool {
+        let event = TaskEvent {
+            id: TaskId::new(),
+            task: "probe".to_owned(),
+            queue: "probe".to_owned(),
+            attempt: 1,
+            at: self.clock.now(),
+            trace_id: None,
+            replays: 0,
+            schedule: None,
+            scheduled_at: None,
+            labels: BTreeMap::new(),
+            what: Happening::Started { waited_ms: None },
+        };
+        let life = Life::told("probe", Instance::new(), &event);
+        let Ok(news) = News::of(std::iter::once(life), self.clock.now()) else { return false };
+        let Ok(mut transaction) = self.database.begin().await else { return false };
+        self.write_tasks(&mut transaction, news).await.is_ok()
     }
 }

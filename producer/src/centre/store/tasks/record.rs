@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use leveret_common::{clock::UnixMillis, task::TaskId};
 use serde::{Deserialize, Serialize};
 
-use super::{Applied, life::Life};
+use super::{Applied, life::Life, write::News};
 use crate::centre::{
     database::{DatabaseError, Transaction},
     store::Store,
@@ -61,10 +61,11 @@ impl Store {
         if tasks.is_empty() {
             return Ok(Applied::default());
         }
+        let news = News::of(tasks.iter().map(Life::recorded), self.clock.now())?;
         let mut transaction = self.database.begin().await?;
-        let applied = self.record_tasks(&mut transaction, tasks).await?;
+        let changed = self.write_tasks(&mut transaction, news).await?;
         transaction.commit().await?;
-        Ok(applied)
+        Ok(Applied { changed })
     }
 
     /// Notes what a centre does with tasks, together with what it does: holding, publishing or cancelling them.
@@ -79,7 +80,8 @@ impl Store {
         transaction: &mut Transaction,
         tasks: &[TaskRecord],
     ) -> Result<Applied, DatabaseError> {
-        let changed = self.write_tasks(transaction, tasks.iter().map(Life::recorded)).await?;
+        let news = News::of(tasks.iter().map(Life::recorded), self.clock.now())?;
+        let changed = self.write_tasks(transaction, news).await?;
         Ok(Applied { changed })
     }
 }

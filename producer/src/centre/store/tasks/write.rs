@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use leveret_common::task::TaskId;
-use serde::Serialize;
+use leveret_common::{clock::UnixMillis, registry::Instance, task::TaskId};
+use serde::{Serialize, Serializer, ser::SerializeSeq};
 
 use super::{Task, life::Life};
 use crate::centre::{
@@ -11,44 +11,79 @@ use crate::centre::{
     store::Store,
 };
 
-/// The columns that the whole row follows into, with their types.
-macro_rules! statements {
-    ($($column:literal $kind:literal),+ $(,)?) => {
+/// A row as it is written: what is compound is a text of JSON. It goes in as an array, which both databases read faster than
+/// an object.
+macro_rules! written {
+    ($($place:literal $column:ident $kind:literal: $type:ty,)+) => {
+        struct Written<'a> {
+            id: &'a str,
+            $($column: $type,)+
+        }
+
+        impl Serialize for Written<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut row = serializer.serialize_seq(None)?;
+                row.serialize_element(self.id)?;
+                $(row.serialize_element(&self.$column)?;)+
+                row.end()
+            }
+        }
+
         /// In the order of the ids, so that two centres never wait for each other.
-        const INSERT: Wording = Wording::Each(
+        const INSERT: Wording = statement!(
             concat!(
-                "INSERT INTO leveret_centre_tasks (id", $(", ", $column,)+
-                ") SELECT value->>'id'", $(", value->>'", $column, "'",)+
-                " FROM json_each($1) WHERE true ORDER BY 1 ON CONFLICT (id) DO NOTHING RETURNING id"
+                "INSERT INTO leveret_centre_tasks (id", $(", ", stringify!($column),)+
+                ") SELECT rows.value ->> 0", $(", CAST(rows.value ->> ", $place, " AS ", $kind, ")",)+ " FROM"
             ),
-            concat!(
-                "INSERT INTO leveret_centre_tasks (id", $(", ", $column,)+
-                ") SELECT id", $(", ", $column,)+
-                " FROM json_to_recordset($1::json) AS r (id TEXT", $(", ", $column, " ", $kind,)+
-                ") ORDER BY id ON CONFLICT (id) DO NOTHING RETURNING id"
-            ),
+            "WHERE true ORDER BY 1 ON CONFLICT (id) DO NOTHING RETURNING id"
         );
-        const UPDATE: Wording = Wording::Each(
+        const UPDATE: Wording = statement!(
             concat!(
-                "UPDATE leveret_centre_tasks SET id = r.id", $(", ", $column, " = r.", $column,)+
-                " FROM (SELECT value->>'id' AS id", $(", value->>'", $column, "' AS ", $column,)+
-                " FROM json_each($1)) AS r WHERE leveret_centre_tasks.id = r.id"
+                "UPDATE leveret_centre_tasks SET id = r.id", $(", ", stringify!($column), " = r.", stringify!($column),)+
+                " FROM (SELECT rows.value ->> 0 AS id",
+                $(", CAST(rows.value ->> ", $place, " AS ", $kind, ") AS ", stringify!($column),)+ " FROM"
             ),
-            concat!(
-                "UPDATE leveret_centre_tasks SET id = r.id", $(", ", $column, " = r.", $column,)+
-                " FROM json_to_recordset($1::json) AS r (id TEXT", $(", ", $column, " ", $kind,)+
-                ") WHERE leveret_centre_tasks.id = r.id"
-            ),
+            ") AS r WHERE leveret_centre_tasks.id = r.id"
         );
     };
 }
 
-statements! {
-    "namespace" "TEXT", "task" "TEXT", "queue" "TEXT", "state" "TEXT", "attempt" "BIGINT", "replays" "BIGINT",
-    "worker" "TEXT", "instance" "TEXT", "schedule" "TEXT", "scheduled_at" "BIGINT", "labels" "TEXT",
-    "trace_id" "TEXT", "created_at" "BIGINT", "due_at" "BIGINT", "started_at" "BIGINT", "ended_at" "BIGINT",
-    "changed_at" "BIGINT", "waited_ms" "BIGINT", "ran_ms" "BIGINT", "progress" "TEXT", "result" "TEXT",
-    "result_bytes" "BIGINT", "reason" "TEXT", "error_kind" "TEXT", "error" "TEXT", "history" "TEXT",
+macro_rules! statement {
+    ($before:expr, $after:literal) => {
+        Wording::Each(
+            concat!($before, " json_each($1) AS rows ", $after),
+            concat!($before, " jsonb_array_elements(CAST($1 AS jsonb)) AS rows(value) ", $after),
+        )
+    };
+}
+
+written! {
+    1 namespace "TEXT": &'a str,
+    2 task "TEXT": &'a str,
+    3 queue "TEXT": &'a str,
+    4 state "TEXT": &'static str,
+    5 attempt "BIGINT": u32,
+    6 replays "BIGINT": u32,
+    7 worker "TEXT": Option<&'a str>,
+    8 instance "TEXT": Option<Instance>,
+    9 schedule "TEXT": Option<&'a str>,
+    10 scheduled_at "BIGINT": Option<UnixMillis>,
+    11 labels "TEXT": String,
+    12 trace_id "TEXT": Option<&'a str>,
+    13 created_at "BIGINT": UnixMillis,
+    14 due_at "BIGINT": Option<UnixMillis>,
+    15 started_at "BIGINT": Option<UnixMillis>,
+    16 ended_at "BIGINT": Option<UnixMillis>,
+    17 changed_at "BIGINT": UnixMillis,
+    18 waited_ms "BIGINT": Option<i64>,
+    19 ran_ms "BIGINT": Option<i64>,
+    20 progress "TEXT": Option<String>,
+    21 result "TEXT": Option<&'a str>,
+    22 result_bytes "BIGINT": Option<i64>,
+    23 reason "TEXT": Option<&'a str>,
+    24 error_kind "TEXT": Option<&'a str>,
+    25 error "TEXT": Option<&'a str>,
+    26 history "TEXT": String,
 }
 
 const LOCK: Wording = Wording::Each(
@@ -57,52 +92,20 @@ const LOCK: Wording = Wording::Each(
      WHERE id IN (SELECT value FROM json_array_elements_text($1::json)) ORDER BY id FOR UPDATE",
 );
 
-/// A row as it is written: what is compound is a text of JSON.
-#[derive(Serialize)]
-struct Written<'a> {
-    #[serde(flatten)]
-    task: Columns<'a>,
-    labels: String,
-    progress: Option<String>,
-    result: Option<&'a str>,
-    history: String,
+/// What was learnt of tasks, each once.
+pub(super) type Lives = BTreeMap<TaskId, Life>;
+
+/// New rows, made before the transaction begins, for others wait while it lasts.
+pub(super) struct News {
+    lives: Lives,
+    tasks: Vec<Task>,
+    rows: Value,
 }
 
-#[derive(Serialize)]
-struct Columns<'a> {
-    id: &'a str,
-    namespace: &'a str,
-    task: &'a str,
-    queue: &'a str,
-    state: &'static str,
-    attempt: u32,
-    replays: u32,
-    worker: Option<&'a str>,
-    instance: Option<String>,
-    schedule: Option<&'a str>,
-    scheduled_at: Option<i64>,
-    trace_id: Option<&'a str>,
-    created_at: i64,
-    due_at: Option<i64>,
-    started_at: Option<i64>,
-    ended_at: Option<i64>,
-    changed_at: i64,
-    waited_ms: Option<i64>,
-    ran_ms: Option<i64>,
-    result_bytes: Option<i64>,
-    reason: Option<&'a str>,
-    error_kind: Option<&'a str>,
-    error: Option<&'a str>,
-}
-
-impl Store {
-    /// Joins what was learnt into the rows. The tasks of which that was something new, as in a list.
-    pub(super) async fn write_tasks(
-        &self,
-        transaction: &mut Transaction,
-        learnt: impl Iterator<Item = Life>,
-    ) -> Result<Vec<Task>, DatabaseError> {
-        let mut lives: BTreeMap<TaskId, Life> = BTreeMap::new();
+impl News {
+    /// Joins what was learnt of each task.
+    pub(super) fn of(learnt: impl Iterator<Item = Life>, now: UnixMillis) -> Result<Self, DatabaseError> {
+        let mut lives = Lives::new();
         for life in learnt {
             match lives.get_mut(&life.id) {
                 Some(known) => known.join(life),
@@ -111,12 +114,24 @@ impl Store {
                 }
             }
         }
+        let tasks: Vec<Task> = lives.values().map(|life| life.summary(now)).collect();
+        let rows = rows(lives.values(), &tasks)?;
+        Ok(Self { lives, tasks, rows })
+    }
+}
+
+impl Store {
+    /// Joins what was learnt into the rows. The tasks of which that was something new, as in a list.
+    pub(super) async fn write_tasks(
+        &self,
+        transaction: &mut Transaction,
+        news: News,
+    ) -> Result<Vec<Task>, DatabaseError> {
+        let News { mut lives, tasks: mut changed, rows } = news;
         if lives.is_empty() {
             return Ok(Vec::new());
         }
-        let now = self.clock.now();
-        let mut changed: Vec<Task> = lives.values().map(|life| life.summary(now)).collect();
-        let inserted = transaction.fetch(INSERT, [rows(lives.values(), &changed)?]).await?;
+        let inserted = transaction.fetch(INSERT, [rows]).await?;
         if inserted.len() < lives.len() {
             for row in &inserted {
                 if let Ok(id) = row.text("id")?.parse::<TaskId>() {
@@ -124,8 +139,7 @@ impl Store {
                 }
             }
             changed.retain(|task| !lives.contains_key(&task.id));
-            let updated = self.join_tasks(transaction, lives).await?;
-            changed.extend(updated);
+            changed.extend(self.join_tasks(transaction, lives).await?);
         }
         for task in &mut changed {
             task.result = None;
@@ -135,11 +149,7 @@ impl Store {
     }
 
     /// Joins what was learnt of tasks that have a row. Those that were changed by it.
-    async fn join_tasks(
-        &self,
-        transaction: &mut Transaction,
-        mut lives: BTreeMap<TaskId, Life>,
-    ) -> Result<Vec<Task>, DatabaseError> {
+    async fn join_tasks(&self, transaction: &mut Transaction, mut lives: Lives) -> Result<Vec<Task>, DatabaseError> {
         let now = self.clock.now();
         let ids: Vec<_> = lives.keys().map(TaskId::as_str).collect();
         let mut news = Vec::new();
@@ -174,35 +184,33 @@ fn rows<'a>(lives: impl Iterator<Item = &'a Life>, tasks: &[Task]) -> Result<Val
     let mut rows = Vec::with_capacity(tasks.len());
     for (life, task) in lives.zip(tasks) {
         rows.push(Written {
+            id: task.id.as_str(),
+            namespace: &task.namespace,
+            task: &task.task,
+            queue: &task.queue,
+            state: task.state.as_str(),
+            attempt: task.attempt,
+            replays: task.replays,
+            worker: task.worker.as_deref(),
+            instance: task.instance,
+            schedule: task.schedule.as_deref(),
+            scheduled_at: task.scheduled_at,
             labels: text(&task.labels)?,
+            trace_id: task.trace_id.as_deref(),
+            created_at: task.created_at,
+            due_at: task.due_at,
+            started_at: task.started_at,
+            ended_at: task.ended_at,
+            changed_at: task.changed_at,
+            waited_ms: number(task.waited_ms),
+            ran_ms: number(task.ran_ms),
             progress: task.progress.as_ref().map(text).transpose()?,
             result: life.result(),
+            result_bytes: number(task.result_bytes),
+            reason: task.reason.as_deref(),
+            error_kind: task.error_kind.as_deref(),
+            error: task.error.as_deref(),
             history: text(life)?,
-            task: Columns {
-                id: task.id.as_str(),
-                namespace: &task.namespace,
-                task: &task.task,
-                queue: &task.queue,
-                state: task.state.as_str(),
-                attempt: task.attempt,
-                replays: task.replays,
-                worker: task.worker.as_deref(),
-                instance: task.instance.map(|instance| instance.to_string()),
-                schedule: task.schedule.as_deref(),
-                scheduled_at: task.scheduled_at.map(|at| at.0),
-                trace_id: task.trace_id.as_deref(),
-                created_at: task.created_at.0,
-                due_at: task.due_at.map(|at| at.0),
-                started_at: task.started_at.map(|at| at.0),
-                ended_at: task.ended_at.map(|at| at.0),
-                changed_at: task.changed_at.0,
-                waited_ms: number(task.waited_ms),
-                ran_ms: number(task.ran_ms),
-                result_bytes: number(task.result_bytes),
-                reason: task.reason.as_deref(),
-                error_kind: task.error_kind.as_deref(),
-                error: task.error.as_deref(),
-            },
         });
     }
     Value::json(&rows)
