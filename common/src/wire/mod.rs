@@ -8,7 +8,7 @@ mod size;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub(crate) use moves::is_broker_note;
+pub(crate) use moves::{is_broker_note, is_death_note};
 pub(crate) use size::header_frame;
 
 pub use body::{BodyError, Encoding, Limits};

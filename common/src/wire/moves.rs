@@ -290,7 +290,7 @@ pub(crate) fn is_broker_note(name: &str) -> bool {
         || name.starts_with("x-last-death-")
 }
 
-pub(super) fn is_death_note(name: &str) -> bool {
+pub(crate) fn is_death_note(name: &str) -> bool {
     matches!(
         name,
         header::DEAD_REASON

@@ -1,10 +1,16 @@
 //! What a centre keeps in its database. Everything that more than one centre looks at is here, and every change that
 //! belongs together is one transaction.
 
+mod access;
+mod audit;
+mod calendars;
 mod centres;
 mod duties;
 mod error;
+mod idempotency;
+mod kinds;
 pub(crate) mod message;
+mod operations;
 mod outbox;
 mod page;
 mod retention;
@@ -22,8 +28,14 @@ use std::sync::Arc;
 use leveret_common::clock::Clock;
 use tokio::sync::Notify;
 
+pub use access::{ALL_NAMESPACES, Role, Token, UnknownRole};
+pub use audit::{AuditEntry, AuditSearch};
+pub use calendars::StoredCalendar;
 pub use centres::Centre;
 pub use error::ScheduleError;
+pub use idempotency::{Begun, KEPT, KeptAnswer};
+pub use kinds::StoredKind;
+pub use operations::{Operation, OperationKind, OperationState, Progress};
 pub use outbox::DelayedTask;
 pub use page::Page;
 pub(crate) use rows::over_rows;

@@ -77,9 +77,8 @@ impl Store {
         }
         let most = search.value(i64::from(limit) + 1);
         let (columns, conditions) = (schedules::COLUMNS, search.conditions());
-        let statement = format!(
-            "SELECT {columns} FROM leveret_centre_schedules{conditions} ORDER BY namespace, name LIMIT {most}"
-        );
+        let statement =
+            format!("SELECT {columns} FROM leveret_centre_schedules{conditions} ORDER BY namespace, name LIMIT {most}");
         let rows = self.database.search(statement, search.values).await?;
         let items = rows.iter().map(schedules::read).collect::<Result<_, _>>()?;
         Ok(Page::of(items, limit, |last: &StoredSchedule| format!("{}/{}", last.name.namespace(), last.name.name())))
@@ -156,4 +155,3 @@ impl Search {
         if self.conditions.is_empty() { String::new() } else { format!(" WHERE {}", self.conditions.join(" AND ")) }
     }
 }
-

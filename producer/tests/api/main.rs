@@ -1,0 +1,11 @@
+//! The REST interface, asked over HTTP.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test reports by failing")]
+
+mod access;
+mod broker;
+mod contract;
+mod dead;
+mod frame;
+mod schedules;
+mod site;
