@@ -168,6 +168,7 @@ fn facts(read: &Value, found: &Facts) -> Facts {
         lost_leases: count("lost_leases").unwrap_or(0),
         redelivered: false,
         replayed: read["replayed"].as_bool().unwrap_or(false),
+        replays: count("replays").unwrap_or(0),
     }
 }
 

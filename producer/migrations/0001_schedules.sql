@@ -1,20 +1,21 @@
 -- Parts of the schedules, each worked on by one centre at a time. `fence` is raised with each change of the holder and
--- goes into every decision, so that a holder that was thought dead changes nothing any more.
+-- is looked at in every decision, so that a holder that was thought dead changes nothing any more.
 CREATE TABLE leveret_centre_shards (
     shard BIGINT PRIMARY KEY,
     holder TEXT,
-    fence BIGINT NOT NULL DEFAULT 0,
-    ends_at BIGINT NOT NULL DEFAULT 0
+    fence BIGINT NOT NULL DEFAULT 0
 );
 
--- The centres that are alive, each beating.
+-- The centres that are alive, each beating. Once `ends_at` is over, which the database's clock says, others may take
+-- its shards.
 CREATE TABLE leveret_centre_centres (
     id TEXT PRIMARY KEY,
     name TEXT NOT NULL,
     address TEXT,
     version TEXT NOT NULL,
     started_at BIGINT NOT NULL,
-    beat_at BIGINT NOT NULL
+    beat_at BIGINT NOT NULL,
+    ends_at BIGINT NOT NULL
 );
 
 CREATE TABLE leveret_centre_schedules (
@@ -43,7 +44,8 @@ CREATE TABLE leveret_centre_schedules (
     PRIMARY KEY (namespace, name)
 );
 
-CREATE INDEX leveret_centre_schedules_due ON leveret_centre_schedules (shard, next_due);
+-- The timing wheel: what is due next, and for whom.
+CREATE INDEX leveret_centre_schedules_due ON leveret_centre_schedules (next_due, shard);
 
 -- What was decided about each tick. `kind` is 'tick', 'now' or 'backfill'; `state` says how far it is.
 CREATE TABLE leveret_centre_ticks (
@@ -51,28 +53,55 @@ CREATE TABLE leveret_centre_ticks (
     schedule TEXT NOT NULL,
     scheduled_at BIGINT NOT NULL,
     kind TEXT NOT NULL,
+    shard BIGINT NOT NULL,
+    -- Ticks of one lane look at each other: those of a schedule, or of a group. NULL where nobody has to look.
+    lane TEXT,
+    priority BIGINT NOT NULL DEFAULT 0,
+    -- 1 for one that waits until those that run have been told to stop.
+    cancels BIGINT NOT NULL DEFAULT 0,
     number BIGINT NOT NULL,
     task_id TEXT NOT NULL,
+    queue TEXT NOT NULL,
     state TEXT NOT NULL,
     -- Why it was skipped or missed, or how its task failed.
     reason TEXT,
+    -- How many ticks this row stands for: missed ones are put together.
+    count BIGINT NOT NULL DEFAULT 1,
     decided_at BIGINT NOT NULL,
     published_at BIGINT,
     ended_at BIGINT,
+    -- After so long without a sign of life it counts as ended.
+    lost_after BIGINT NOT NULL,
+    -- When that is.
+    lost_at BIGINT,
     PRIMARY KEY (namespace, schedule, scheduled_at, kind)
 );
 
 CREATE INDEX leveret_centre_ticks_task ON leveret_centre_ticks (task_id);
 
 -- Ticks whose task has not ended: what the overlap policy looks at.
-CREATE INDEX leveret_centre_ticks_open ON leveret_centre_ticks (namespace, schedule, state)
-    WHERE state IN ('buffered', 'pending', 'published', 'running');
+CREATE INDEX leveret_centre_ticks_open ON leveret_centre_ticks (shard, namespace, lane)
+    WHERE lane IS NOT NULL AND state IN ('buffered', 'pending', 'published', 'running');
+
+CREATE INDEX leveret_centre_ticks_buffered ON leveret_centre_ticks (shard) WHERE state = 'buffered';
+
+CREATE INDEX leveret_centre_ticks_lost ON leveret_centre_ticks (lost_at)
+    WHERE lane IS NOT NULL AND state IN ('published', 'running');
+
+CREATE INDEX leveret_centre_ticks_age ON leveret_centre_ticks (decided_at);
 
 -- What is to be published once it is due: ticks, and tasks that were put off. Removed when the broker has confirmed it.
 CREATE TABLE leveret_centre_outbox (
     task_id TEXT PRIMARY KEY,
     shard BIGINT NOT NULL,
     due_at BIGINT NOT NULL,
+    -- When it is tried next; NULL while it waits for others of its lane to end.
+    try_at BIGINT,
+    tries BIGINT NOT NULL DEFAULT 0,
+    -- 1 once a centre may have published it: from then on it cannot be called off.
+    claimed BIGINT NOT NULL DEFAULT 0,
+    -- Not tried any more from then on; NULL is without end.
+    give_up_at BIGINT,
     namespace TEXT NOT NULL,
     -- Of a tick: its schedule, and the rest of its key.
     schedule TEXT,
@@ -80,9 +109,12 @@ CREATE TABLE leveret_centre_outbox (
     kind TEXT,
     task TEXT NOT NULL,
     queue TEXT NOT NULL,
-    -- The message as JSON, its body in base64 where it is no JSON.
+    -- The message as JSON, its body in base64 where it is no text.
     message TEXT NOT NULL,
     created_at BIGINT NOT NULL
 );
 
-CREATE INDEX leveret_centre_outbox_due ON leveret_centre_outbox (shard, due_at)
+CREATE INDEX leveret_centre_outbox_try ON leveret_centre_outbox (try_at, shard);
+
+-- Tasks that were put off, in the order in which they are due.
+CREATE INDEX leveret_centre_outbox_delayed ON leveret_centre_outbox (due_at, task_id) WHERE schedule IS NULL

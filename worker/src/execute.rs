@@ -50,7 +50,7 @@ impl Lane {
             Err(unreadable) => {
                 self.unreadable.never_ran(TaskEnd::Dead);
                 let parked = Move::dead(DeadReason::Undecodable, unreadable.kind, unreadable.error);
-                self.settle(delivery, &unreadable.envelope, Verdict::Moved(parked)).await;
+                self.park(delivery, &unreadable.envelope, parked).await;
                 return;
             }
         };
@@ -63,12 +63,12 @@ impl Lane {
             self.unreadable.never_ran(TaskEnd::Dead);
             let error = format!("no handler here has the name {:?}", facts.task);
             let parked = Move::dead(DeadReason::UnknownTask, "unknown-task", error);
-            self.settle(delivery, &envelope, Verdict::Moved(parked)).await;
+            self.park(delivery, &envelope, parked).await;
             return;
         };
         if facts.expires_at.is_some_and(|at| at <= now) {
             kind.metrics.never_ran(TaskEnd::Dead);
-            self.settle(delivery, &envelope, Verdict::Moved(expired())).await;
+            self.park(delivery, &envelope, expired()).await;
             return;
         }
         if let Some(at) = facts.not_before.filter(|at| *at > now) {
@@ -194,7 +194,7 @@ impl Lane {
         if facts.expires_at.is_some_and(|at| at <= clock.now()) {
             drop(permit);
             kind.metrics.never_ran(TaskEnd::Dead);
-            self.settle(delivery, envelope, Verdict::Moved(expired())).await;
+            self.park(delivery, envelope, expired()).await;
             return None;
         }
         Some((delivery, permit))

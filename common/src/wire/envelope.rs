@@ -84,6 +84,8 @@ pub struct Facts {
     pub redelivered: bool,
     /// Whether it was brought back from a dead-letter queue, so that its attempts count anew.
     pub replayed: bool,
+    /// How often it was brought back from there, this time included.
+    pub replays: u32,
 }
 
 impl Facts {
@@ -206,6 +208,7 @@ fn read_facts(
         lost_leases: 0,
         redelivered,
         replayed: false,
+        replays: 0,
     };
     match read_headers(queue, headers, &mut facts) {
         Ok(()) if facts.task.is_empty() => Err((Box::new(facts), FactsError::NoTask)),
@@ -230,6 +233,8 @@ fn read_headers(queue: &str, headers: &Headers, facts: &mut Facts) -> Result<(),
         || headers
             .last_death()
             .is_some_and(|(from, why)| why == "rejected" && from.strip_suffix(".dead") == Some(queue));
+    let before = number_header(headers, header::REPLAYS)?.unwrap_or(0);
+    facts.replays = before.saturating_add(u32::from(facts.replayed));
     // A long task whose worker is gone comes back from its lease.
     if headers.contains(header::LEASE) {
         facts.redelivered = true;

@@ -276,6 +276,9 @@ pub(super) fn travelling_headers(envelope: &Envelope, queue: &str) -> Headers {
         }
     }
     headers.set(header::QUEUE, queue);
+    if envelope.facts.replays > 0 {
+        headers.set(header::REPLAYS, i64::from(envelope.facts.replays));
+    }
     if let Some(user) = envelope.properties.user_id() {
         // The broker refuses a `user_id` that is not the connection's own user, so it moves to a header.
         headers.set(header::USER_ID, user.as_str());
@@ -290,7 +293,7 @@ pub(crate) fn is_broker_note(name: &str) -> bool {
         || name.starts_with("x-last-death-")
 }
 
-pub(super) fn is_death_note(name: &str) -> bool {
+pub(crate) fn is_death_note(name: &str) -> bool {
     matches!(
         name,
         header::DEAD_REASON

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// What becomes of ticks that were missed: no centre ran, or none could decide, when they were due. All within the
 /// schedule's catch-up window; what is older is missed whatever this says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "centre", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Missed {
     /// None of them runs.
@@ -18,6 +19,7 @@ pub enum Missed {
 
 /// What becomes of a tick whose predecessor has not ended. It is looked at over the whole cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "centre", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Overlap {
     /// It runs beside it.
@@ -33,24 +35,4 @@ pub enum Overlap {
     CancelRunning,
     /// The one that runs is told to stop, and this one runs at once.
     TerminateRunning,
-}
-
-/// What becomes of a local time that does not exist, for the clock leaps over it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Gap {
-    /// It runs right after the leap. The default of fixed times.
-    RunAfter,
-    /// It does not run. The default of intervals.
-    Skip,
-}
-
-/// What becomes of a local time that comes twice, for the clock is put back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Fold {
-    /// It runs the first time. The default of fixed times.
-    First,
-    /// It runs both times. The default of intervals.
-    Both,
 }

@@ -3,10 +3,13 @@
 //! A local time is a number of seconds: what the clock on the wall shows, read as if it were UTC. Nothing here knows
 //! of time zones.
 
-use super::civil::{Date, days_in_month, weekday};
+use super::{
+    civil::{Date, days_in_month, weekday},
+    special::SpecialDays,
+};
 
 /// Seconds in a day on the wall, leaps of the clock apart.
-const DAY: i64 = 86_400;
+pub(super) const DAY: i64 = 86_400;
 /// How many years a search goes on. The longest pause of an expression that runs at all is 40 years,
 /// for a 29 February on a given weekday around the year 2100.
 const HORIZON_YEARS: i64 = 100;
@@ -40,12 +43,13 @@ pub(super) struct Calendar {
 }
 
 impl Calendar {
-    /// The first matching local time at or after `from`.
-    pub(super) fn next(&self, from: i64) -> Option<i64> {
+    /// The first matching local time at or after `from`. Days that do not match are passed over a month at a time,
+    /// whatever the times of a day.
+    pub(super) fn next(&self, from: i64, special: &SpecialDays) -> Option<i64> {
         let today = from.div_euclid(DAY);
         let date = Date::from_days(today);
         let mut earliest = date.day;
-        if self.days_of(date.year, date.month) & 1 << date.day != 0 {
+        if self.days_of(date.year, date.month, special) & 1 << date.day != 0 {
             if let Some(time) = self.time_from(from.rem_euclid(DAY)) {
                 return Some(today * DAY + time);
             }
@@ -53,7 +57,7 @@ impl Calendar {
         }
         let (mut year, mut month) = (date.year, date.month);
         while year <= date.year + HORIZON_YEARS {
-            if let Some(day) = first_at(self.days_of(year, month), earliest) {
+            if let Some(day) = first_at(self.days_of(year, month, special), earliest) {
                 return Some(Date { year, month, day }.to_days() * DAY + self.first_time());
             }
             earliest = 1;
@@ -66,19 +70,20 @@ impl Calendar {
     }
 
     /// The matching days of a month.
-    fn days_of(&self, year: i64, month: u32) -> u64 {
+    fn days_of(&self, year: i64, month: u32, special: &SpecialDays) -> u64 {
         if self.months & 1 << month == 0 || !self.has_year(year) {
             return 0;
         }
         let first = weekday(Date { year, month, day: 1 }.to_days());
         // The week repeated six times, shifted so that bit 1 is the weekday of the first.
         let weeks = (0..6).fold(0, |weeks, week| weeks | self.weekdays << (7 * week));
-        let by_weekday = weeks >> first << 1;
+        let (off, work) = special.of_month(year, month);
+        let by_weekday = weeks >> first << 1 | work;
         let matching = match self.combine {
             Days::Both => self.days & by_weekday,
             Days::Either => self.days | by_weekday,
         };
-        matching & ((2 << days_in_month(year, month)) - 2)
+        matching & ((2 << days_in_month(year, month)) - 2) & !off
     }
 
     fn has_year(&self, year: i64) -> bool {

@@ -79,6 +79,27 @@ pub enum ExpressionError {
         /// The range that was probably meant.
         instead: String,
     },
+    /// An `H` that cannot be made a number.
+    #[error(
+        "{value:?} in the {field} field is no spread: write H, H/15, H(0-29) or H(0-29)/10 with numbers from {lowest} to \
+         {highest}"
+    )]
+    Spread {
+        /// The part as written.
+        value: String,
+        /// What the field is called.
+        field: &'static str,
+        /// The lowest number of the field.
+        lowest: u32,
+        /// The highest number that `H` stands for.
+        highest: u32,
+    },
+    /// An `H` where there is no name that its number could follow from.
+    #[error("{text:?} has an H, a number that follows from a schedule's name: give the name as well")]
+    Nameless {
+        /// The whole expression.
+        text: String,
+    },
     /// An `@` word that is not known, or that names no time.
     #[error(
         "{text:?} is no macro that names a time: use @hourly, @daily, @midnight, @weekly, @monthly, @yearly or \

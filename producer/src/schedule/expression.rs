@@ -2,7 +2,9 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Every, calendar::Calendar, error::ExpressionError, quartz, unix};
+use leveret_common::{clock::UnixMillis, duration};
+
+use super::{Every, calendar::Calendar, error::ExpressionError, quartz, spread, unix};
 
 /// When a schedule runs, without the time zone. The dialect is always said, never guessed: `5-7` is Friday to Sunday
 /// in one dialect and Thursday to Saturday in another.
@@ -15,6 +17,10 @@ pub enum Expression {
     Quartz(Cron),
     /// A fixed rate.
     Every(Every),
+    /// A fixed delay: so long after the last run has ended.
+    After(Duration),
+    /// Once, at this moment.
+    At(UnixMillis),
 }
 
 /// The dialect of an [`Expression`]; it prints as its key in `leveret.toml`.
@@ -27,6 +33,10 @@ pub enum Dialect {
     Quartz,
     /// `every`
     Every,
+    /// `after`
+    After,
+    /// `at`
+    At,
 }
 
 /// A cron expression that has been read, whichever its dialect.
@@ -59,7 +69,18 @@ impl Expression {
     /// [`ExpressionError`] says which field is wrong and what it takes. An expression that no date matches,
     /// such as `0 0 30 2 *`, is refused.
     pub fn unix(text: &str) -> Result<Self, ExpressionError> {
+        refuse_h(text)?;
         unix::parse(text).map(Self::Unix)
+    }
+
+    /// The same for the schedule `name`, from which follow the numbers that an `H` stands for: `H` is one of the
+    /// field's, `H/15` every 15 from one of the first 15 on, `H(0-29)` one of these, `H(0-29)/10` every 10 of them. Of
+    /// the days of a month it is 1 to 28. The expression shows itself with the numbers.
+    ///
+    /// # Errors
+    /// As [`Expression::unix`], with the numbers in place of each `H`.
+    pub fn unix_of(name: &str, text: &str) -> Result<Self, ExpressionError> {
+        if spread::has_h(text) { Self::unix(&spread::expand(text, &spread::UNIX, name)?) } else { Self::unix(text) }
     }
 
     /// Reads a Quartz cron expression as the `cron` crate does: second, minute, hour, day of month, month,
@@ -72,7 +93,20 @@ impl Expression {
     /// # Errors
     /// [`ExpressionError`] says what is wrong. An expression that no date from 1970 on matches is refused.
     pub fn quartz(text: &str) -> Result<Self, ExpressionError> {
+        refuse_h(text)?;
         quartz::parse(text).map(Self::Quartz)
+    }
+
+    /// The same for the schedule `name`, with `H` as in [`Expression::unix_of`].
+    ///
+    /// # Errors
+    /// As [`Expression::quartz`], with the numbers in place of each `H`.
+    pub fn quartz_of(name: &str, text: &str) -> Result<Self, ExpressionError> {
+        if spread::has_h(text) {
+            Self::quartz(&spread::expand(text, &spread::QUARTZ, name)?)
+        } else {
+            Self::quartz(text)
+        }
     }
 
     /// A tick every `period`; see [`Every::new`].
@@ -83,14 +117,33 @@ impl Expression {
         Every::new(period).map(Self::Every)
     }
 
+    /// A tick so long after each run has ended, within the same bounds as a fixed rate.
+    ///
+    /// # Errors
+    /// [`ExpressionError::Period`] when the delay is too short, too long or not a whole number of milliseconds.
+    pub fn after(delay: Duration) -> Result<Self, ExpressionError> {
+        Every::new(delay).map(|every| Self::After(every.period()))
+    }
+
+    /// One tick, at this moment.
+    pub fn at(moment: UnixMillis) -> Self {
+        Self::At(moment)
+    }
+
     /// The dialect.
     pub fn dialect(&self) -> Dialect {
         match self {
             Self::Unix(_) => Dialect::Unix,
             Self::Quartz(_) => Dialect::Quartz,
             Self::Every(_) => Dialect::Every,
+            Self::After(_) => Dialect::After,
+            Self::At(_) => Dialect::At,
         }
     }
+}
+
+fn refuse_h(text: &str) -> Result<(), ExpressionError> {
+    if spread::has_h(text) { Err(ExpressionError::Nameless { text: text.to_owned() }) } else { Ok(()) }
 }
 
 impl fmt::Display for Expression {
@@ -98,6 +151,8 @@ impl fmt::Display for Expression {
         match self {
             Self::Unix(cron) | Self::Quartz(cron) => f.write_str(&cron.text),
             Self::Every(every) => every.fmt(f),
+            Self::After(delay) => f.write_str(&duration::format(*delay)),
+            Self::At(moment) => f.write_str(&moment.to_rfc3339()),
         }
     }
 }
@@ -108,6 +163,8 @@ impl fmt::Display for Dialect {
             Self::Unix => "cron",
             Self::Quartz => "quartz",
             Self::Every => "every",
+            Self::After => "after",
+            Self::At => "at",
         })
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | type | what it is |
 //! |---|---|
-//! | [`Expression`] | what was written down, with its dialect: Unix cron, Quartz cron or a fixed rate |
+//! | [`Expression`] | what was written down, with its dialect: Unix cron, Quartz cron, a fixed rate or delay, or once |
 //! | [`Zone`] | the time zone whose clocks a cron expression speaks of |
 //! | [`Timetable`] | an expression in a zone: it names the next moment after any other |
 //! | [`Schedule`] | a named timetable with the message that each tick publishes |
@@ -10,7 +10,8 @@
 //! # Clocks that are put forward and back
 //!
 //! A cron expression speaks of local times, and some local times do not exist or exist twice.
-//! What happens then is what cronie does, the cron of most Linux systems:
+//! What happens then is, unless a timetable is told otherwise by [`Gap`] and [`Fold`], what cronie does, the cron of
+//! most Linux systems:
 //!
 //! * An expression whose minute or hour (or, in Quartz, second) is written with a star, such as `*/15 * * * *`, is an
 //!   *interval*. It runs whenever the clock on the wall shows a matching time: in both passes of an hour that comes
@@ -28,7 +29,12 @@ mod definition;
 mod error;
 mod every;
 mod expression;
+mod leap;
+mod moment;
+mod preview;
 mod quartz;
+mod special;
+pub(crate) mod spread;
 mod timetable;
 mod unix;
 mod zone;
@@ -37,5 +43,10 @@ pub use definition::{InvalidName, Schedule};
 pub use error::{ExpressionError, Field, UnknownZone};
 pub use every::Every;
 pub use expression::{Cron, Dialect, Expression};
-pub use timetable::{FireTime, Timetable};
+pub use leap::{ClockMark, Fold, Gap};
+pub use moment::InvalidMoment;
+pub(crate) use moment::is_absolute;
+pub use preview::FireTime;
+pub use special::{DayKind, InvalidDate, SpecialDays};
+pub use timetable::Timetable;
 pub use zone::Zone;

@@ -11,6 +11,7 @@ use super::{
     calendar::{Calendar, Days, FIRST_YEAR},
     error::ExpressionError,
     expression::{Cron, Pace},
+    special::SpecialDays,
 };
 
 pub(super) fn parse(text: &str) -> Result<Cron, ExpressionError> {
@@ -36,7 +37,7 @@ pub(super) fn parse(text: &str) -> Result<Cron, ExpressionError> {
         combine: Days::Both,
         years: (!schedule.years().is_all()).then(|| year_bits(schedule.years())),
     };
-    if calendar.next(0).is_none() {
+    if calendar.next(0, &SpecialDays::default()).is_none() {
         return Err(ExpressionError::Never { text: text.to_owned() });
     }
     // `0/5` and `*/5` are the same times, so they are the same pace.
@@ -102,7 +103,7 @@ mod tests {
             let after = DateTime::<Utc>::from_timestamp(from - 1, 0).unwrap();
             let expected = theirs.after(&after).next().map(|at| at.timestamp());
             match parse(&text) {
-                Ok(cron) => prop_assert_eq!(cron.calendar.next(from), expected, "{}", text),
+                Ok(cron) => prop_assert_eq!(cron.calendar.next(from, &SpecialDays::default()), expected, "{}", text),
                 Err(_) => prop_assert_eq!(expected, None, "{}", text),
             }
         }

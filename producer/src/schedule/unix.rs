@@ -4,6 +4,7 @@ use super::{
     calendar::{Calendar, Days},
     error::{ExpressionError, Field},
     expression::{Cron, Pace},
+    special::SpecialDays,
 };
 
 const MACROS: [(&str, &str); 7] = [
@@ -48,7 +49,7 @@ pub(super) fn parse(text: &str) -> Result<Cron, ExpressionError> {
         combine: if star(day) || star(weekday) { Days::Both } else { Days::Either },
         years: None,
     };
-    if calendar.next(0).is_none() {
+    if calendar.next(0, &SpecialDays::default()).is_none() {
         return Err(ExpressionError::Never { text: text.to_owned() });
     }
     let pace = if star(minute) || star(hour) { Pace::Interval } else { Pace::FixedTimes };

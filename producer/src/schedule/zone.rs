@@ -2,9 +2,14 @@
 
 use std::fmt;
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::{
+    Timestamp,
+    civil::DateTime,
+    tz::{AmbiguousOffset, TimeZone},
+};
+use leveret_common::clock::UnixMillis;
 
-use super::error::UnknownZone;
+use super::{Gap, calendar::DAY, error::UnknownZone};
 
 /// The time zone of a schedule, by its IANA name.
 ///
@@ -50,12 +55,46 @@ impl Zone {
         self.0.iana_name().unwrap_or("UTC")
     }
 
-    /// The local time at a moment, and the zone's abbreviation then; `None` beyond the year 9999.
-    pub(super) fn local(&self, second: i64) -> Option<(String, String)> {
-        let moment = Timestamp::from_second(second).ok()?;
+    /// The local time at a moment in RFC 3339 with its offset, and the zone's abbreviation then; `None` beyond the year
+    /// 9999.
+    pub(crate) fn local(&self, at: UnixMillis) -> Option<(String, String)> {
+        let moment = Timestamp::from_millisecond(at.0).ok()?;
         let info = self.0.to_offset_info(moment);
         let local = moment.display_with_offset(info.offset()).to_string();
         Some((local, info.abbreviation().to_owned()))
+    }
+
+    /// The moment at which the clock on the wall shows a local time, in seconds as if it were UTC: the first of two, and
+    /// of a time that the clock leaps over the end of the leap, or `None` when that is to be skipped.
+    pub(crate) fn moment(&self, local: DateTime, gap: Gap) -> Option<Timestamp> {
+        let before = match self.0.to_ambiguous_timestamp(local).offset() {
+            AmbiguousOffset::Unambiguous { offset } => return offset.to_timestamp(local).ok(),
+            AmbiguousOffset::Fold { before, .. } => return before.to_timestamp(local).ok(),
+            AmbiguousOffset::Gap { .. } if gap == Gap::Skip => return None,
+            AmbiguousOffset::Gap { before, .. } => before,
+        };
+        // Read with the offset of before the leap, it lies within the stretch that the leap begins.
+        let within = before.to_timestamp(local).ok()?.as_second();
+        Timestamp::from_second(self.stretch_at(within)?.start).ok()
+    }
+
+    /// The local date at a second, in days since 1970-01-01.
+    pub(super) fn day(&self, second: i64) -> Option<i64> {
+        Some((second + self.stretch_at(second)?.offset).div_euclid(DAY))
+    }
+
+    /// The first second after `second` on a later local date.
+    pub(crate) fn next_day(&self, second: i64) -> Option<i64> {
+        let mut stretch = self.stretch_at(second)?;
+        let midnight = ((second + stretch.offset).div_euclid(DAY) + 1) * DAY;
+        loop {
+            // A clock put forward may leap over midnight, one put back may show it twice.
+            let at = (midnight - stretch.offset).max(stretch.start);
+            if at < stretch.end {
+                return Some(at);
+            }
+            stretch = self.stretch_at(stretch.end)?;
+        }
     }
 
     /// The stretch that a second falls into; `None` beyond the year 9999.

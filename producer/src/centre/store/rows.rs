@@ -1,0 +1,225 @@
+//! Ticks and messages on their way into the tables, many at once.
+
+use std::collections::HashSet;
+
+use leveret_common::{
+    clock::UnixMillis,
+    message::{Message, StoredMessage},
+    task::TaskId,
+};
+use serde::Serialize;
+
+use super::{TickState, message};
+use crate::{
+    centre::database::{DatabaseError, Transaction, Value, Wording},
+    plan::{Facts, Overlap, Plan, ScheduleName, TickKind},
+};
+
+/// A statement over rows that come in as `$1`, a JSON array of arrays. A value is `rows.value ->> <its place>`, which
+/// has to be cast where it is to be a number.
+macro_rules! over_rows {
+    ($before:literal, $after:literal) => {
+        $crate::centre::database::Wording::Each(
+            concat!($before, " json_each($1) AS rows ", $after),
+            concat!($before, " jsonb_array_elements(CAST($1 AS jsonb)) AS rows(value) ", $after),
+        )
+    };
+}
+pub(crate) use over_rows;
+
+/// A new row of the ticks.
+#[derive(Clone, Debug)]
+pub(crate) struct NewTick {
+    pub(crate) schedule: ScheduleName,
+    pub(crate) scheduled_at: UnixMillis,
+    pub(crate) kind: TickKind,
+    pub(crate) shard: i64,
+    pub(crate) lane: Option<String>,
+    pub(crate) priority: i64,
+    pub(crate) cancels: bool,
+    pub(crate) number: i64,
+    pub(crate) task_id: TaskId,
+    pub(crate) queue: String,
+    pub(crate) state: TickState,
+    pub(crate) reason: Option<String>,
+    pub(crate) count: i64,
+    pub(crate) decided_at: UnixMillis,
+    pub(crate) lost_after: i64,
+}
+
+/// A new row of the outbox.
+#[derive(Clone, Debug)]
+pub(crate) struct NewMessage {
+    pub(crate) task_id: TaskId,
+    pub(crate) shard: i64,
+    pub(crate) due_at: UnixMillis,
+    pub(crate) try_at: Option<UnixMillis>,
+    pub(crate) claimed: bool,
+    pub(crate) give_up_at: Option<UnixMillis>,
+    pub(crate) namespace: String,
+    /// Of a tick: its schedule, the time it is scheduled for, and its kind.
+    pub(crate) tick: Option<(String, UnixMillis, TickKind)>,
+    pub(crate) task: String,
+    pub(crate) queue: String,
+    pub(crate) message: String,
+    pub(crate) created_at: UnixMillis,
+}
+
+const INSERT_TICKS: Wording = over_rows!(
+    "INSERT INTO leveret_centre_ticks (namespace, schedule, scheduled_at, kind, shard, lane, priority, cancels, number,
+        task_id, queue, state, reason, count, decided_at, lost_after, ended_at)
+     SELECT rows.value ->> 0, rows.value ->> 1, CAST(rows.value ->> 2 AS BIGINT), rows.value ->> 3,
+        CAST(rows.value ->> 4 AS BIGINT), rows.value ->> 5, CAST(rows.value ->> 6 AS BIGINT),
+        CAST(rows.value ->> 7 AS BIGINT), CAST(rows.value ->> 8 AS BIGINT), rows.value ->> 9, rows.value ->> 10,
+        rows.value ->> 11, rows.value ->> 12, CAST(rows.value ->> 13 AS BIGINT), CAST(rows.value ->> 14 AS BIGINT),
+        CAST(rows.value ->> 15 AS BIGINT), CAST(rows.value ->> 16 AS BIGINT)
+     FROM",
+    "WHERE true ON CONFLICT (namespace, schedule, scheduled_at, kind) DO NOTHING RETURNING task_id"
+);
+
+const INSERT_MESSAGES: Wording = over_rows!(
+    "INSERT INTO leveret_centre_outbox (task_id, shard, due_at, try_at, claimed, give_up_at, namespace, schedule,
+        scheduled_at, kind, task, queue, message, created_at)
+     SELECT rows.value ->> 0, CAST(rows.value ->> 1 AS BIGINT), CAST(rows.value ->> 2 AS BIGINT),
+        CAST(rows.value ->> 3 AS BIGINT), CAST(rows.value ->> 4 AS BIGINT), CAST(rows.value ->> 5 AS BIGINT),
+        rows.value ->> 6, rows.value ->> 7, CAST(rows.value ->> 8 AS BIGINT), rows.value ->> 9, rows.value ->> 10,
+        rows.value ->> 11, rows.value ->> 12, CAST(rows.value ->> 13 AS BIGINT)
+     FROM",
+    "WHERE true ON CONFLICT (task_id) DO NOTHING RETURNING task_id"
+);
+
+impl NewMessage {
+    /// The message of a tick. What is not published once the schedule's catch-up window is over is given up.
+    pub(crate) fn of_tick(
+        tick: &NewTick,
+        due_at: UnixMillis,
+        plan: &Plan,
+        stored: &StoredMessage,
+    ) -> Result<Self, DatabaseError> {
+        let waits = tick.state == TickState::Buffered;
+        let from = if tick.kind == TickKind::Tick { due_at } else { tick.decided_at };
+        Ok(Self {
+            task_id: tick.task_id.clone(),
+            shard: tick.shard,
+            due_at,
+            try_at: (!waits).then_some(tick.decided_at),
+            claimed: false,
+            // One that waits for others may wait for as long as they take.
+            give_up_at: (!waits).then(|| from + plan.definition().catch_up),
+            namespace: tick.schedule.namespace().to_owned(),
+            tick: Some((tick.schedule.name().to_owned(), tick.scheduled_at, tick.kind)),
+            task: stored.task.clone(),
+            queue: stored.queue.clone(),
+            message: message::to_column(stored)?,
+            created_at: tick.decided_at,
+        })
+    }
+}
+
+/// Writes ticks down. The task ids of those that are new: what was decided before stays as it was decided.
+pub(crate) async fn insert_ticks(
+    transaction: &mut Transaction,
+    ticks: &[NewTick],
+) -> Result<HashSet<String>, DatabaseError> {
+    if ticks.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let ended = |tick: &NewTick| tick.state.is_end().then_some(tick.decided_at);
+    // Too many for a tuple.
+    let rows = ticks.iter().map(|tick| {
+        serde_json::json!([
+            tick.schedule.namespace(),
+            tick.schedule.name(),
+            tick.scheduled_at,
+            tick.kind.as_str(),
+            tick.shard,
+            tick.lane,
+            tick.priority,
+            i64::from(tick.cancels),
+            tick.number,
+            tick.task_id,
+            tick.queue,
+            tick.state.as_str(),
+            tick.reason,
+            tick.count,
+            tick.decided_at,
+            tick.lost_after,
+            ended(tick),
+        ])
+    });
+    returned(transaction, INSERT_TICKS, &rows.collect::<Vec<_>>()).await
+}
+
+/// Writes messages down. The ids of those that are new.
+pub(crate) async fn insert_messages(
+    transaction: &mut Transaction,
+    messages: &[NewMessage],
+) -> Result<HashSet<String>, DatabaseError> {
+    if messages.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let rows = messages.iter().map(|message| {
+        let (schedule, scheduled_at, kind) = match &message.tick {
+            Some((schedule, at, kind)) => (Some(schedule), Some(at), Some(kind.as_str())),
+            None => (None, None, None),
+        };
+        (
+            &message.task_id,
+            message.shard,
+            message.due_at,
+            message.try_at,
+            i64::from(message.claimed),
+            message.give_up_at,
+            &message.namespace,
+            schedule,
+            scheduled_at,
+            kind,
+            &message.task,
+            &message.queue,
+            &message.message,
+            message.created_at,
+        )
+    });
+    returned(transaction, INSERT_MESSAGES, &rows.collect::<Vec<_>>()).await
+}
+
+async fn returned(
+    transaction: &mut Transaction,
+    statement: Wording,
+    rows: &(impl Serialize + ?Sized),
+) -> Result<HashSet<String>, DatabaseError> {
+    let rows = transaction.fetch(statement, [Value::json(rows)?]).await?;
+    rows.iter().map(|row| row.text("task_id")).collect()
+}
+
+/// The message of a tick as it is stored, with what the engine adds to it.
+pub(crate) fn tracked(plan: &Plan, message: Message) -> Message {
+    let definition = plan.definition();
+    // What becomes of these tasks has to be known, whatever is known of others.
+    let asks = super::lane(plan.name(), definition).is_some()
+        || definition.pause_after.is_some()
+        || definition.payload.to_string().contains("{{last_success");
+    if asks { message.header(leveret_common::wire::header::TRACK, "always") } else { message }
+}
+
+/// A tick that is to be published, unless its state is changed.
+pub(crate) fn new_tick(plan: &Plan, facts: &Facts, shard: i64, decided_at: UnixMillis) -> NewTick {
+    let definition = plan.definition();
+    NewTick {
+        schedule: facts.schedule.clone(),
+        scheduled_at: facts.scheduled_at,
+        kind: facts.kind,
+        shard,
+        lane: super::lane(plan.name(), definition),
+        priority: definition.priority.unwrap_or_default().into(),
+        cancels: definition.overlap == Overlap::CancelRunning,
+        number: facts.number,
+        task_id: facts.task_id(),
+        queue: definition.queue.clone(),
+        state: TickState::Pending,
+        reason: None,
+        count: 1,
+        decided_at,
+        lost_after: i64::try_from(definition.lost_after.as_millis()).unwrap_or(i64::MAX),
+    }
+}
