@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::commands::{
-    bench::Bench, completions::Completions, config::Config, dead::Dead, demo::Demo, producer::Producer,
-    publish::Publish, queues::Queues, topology::TopologyCommand, worker::Worker, workers::Workers,
+    bench::Bench, centre::Centre, completions::Completions, config::Config, context::ContextCommand, dead::Dead,
+    demo::Demo, producer::Producer, publish::Publish, queues::Queues, schedules::Schedules, tasks::Tasks,
+    tokens::Tokens, topology::TopologyCommand, worker::Worker, workers::Workers,
 };
 
 /// Workers and schedules on RabbitMQ that do not lose messages.
@@ -38,6 +39,21 @@ pub(crate) struct Global {
     /// AMQP URL of the broker; overrides `[broker] url` of the file
     #[arg(long, global = true, value_name = "URL", env = "AMQP_URL", hide_env_values = true)]
     pub(crate) url: Option<String>,
+    /// Ask this centre of `leveret context` [default: the one in use]
+    #[arg(long, global = true, value_name = "NAME", env = "LEVERET_CONTEXT")]
+    pub(crate) context: Option<String>,
+    /// Ask the centre at this URL
+    #[arg(long, global = true, value_name = "URL", env = "LEVERET_API")]
+    pub(crate) api: Option<String>,
+    /// Token for the centre
+    #[arg(long, global = true, value_name = "TOKEN", env = "LEVERET_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+    /// Directory of the user's configuration, in which contexts are kept
+    #[arg(long, global = true, value_name = "DIR", env = "XDG_CONFIG_HOME", hide = true)]
+    pub(crate) config_home: Option<PathBuf>,
+    /// Directory of the user
+    #[arg(long, global = true, value_name = "DIR", env = "HOME", hide = true)]
+    pub(crate) home: Option<PathBuf>,
     /// Print JSON instead of text, errors too
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -52,6 +68,11 @@ pub(crate) enum Command {
     Worker(Worker),
     Workers(Workers),
     Producer(Producer),
+    Centre(Centre),
+    Schedules(Schedules),
+    Tasks(Tasks),
+    Tokens(Tokens),
+    Context(ContextCommand),
     Publish(Publish),
     Queues(Queues),
     Dead(Dead),

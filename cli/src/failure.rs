@@ -10,9 +10,10 @@ use leveret::common::{
     registry::RegistryError,
     topology::TopologyError,
 };
+use leveret::producer::centre::database::DatabaseError;
 use leveret::{BuildError, PublishError, StartError};
 
-use crate::settings::InvalidConfig;
+use crate::{api::ApiError, settings::InvalidConfig};
 
 /// The exit codes as help shows them.
 pub(crate) const EXIT_CODES: &str = "\
@@ -21,7 +22,7 @@ Exit codes:
   1   failed, or the answer is no: a task is dead, a topology differs
   2   the command line is wrong
   64  the configuration is wrong
-  69  the broker cannot be reached, or refuses the connection
+  69  the broker cannot be reached, or refuses the connection; or the database, or the centre
   75  no answer in time; trying again may help";
 
 /// An exit code of `leveret`.
@@ -36,7 +37,7 @@ pub(crate) enum Exit {
     Usage = 2,
     /// The configuration is wrong.
     Config = 64,
-    /// The broker cannot be reached, or refuses the connection.
+    /// The broker, the database or the centre cannot be reached, or refuses the connection.
     Unavailable = 69,
     /// No answer in time.
     NoAnswer = 75,
@@ -96,11 +97,14 @@ impl<E: Error + Send + Sync + 'static> From<E> for Failure {
 }
 
 fn exit(error: &(dyn Error + 'static)) -> Exit {
-    if error.is::<ConnectError>() {
+    if error.is::<ConnectError>() || matches!(error.downcast_ref(), Some(DatabaseError::Connect { .. })) {
         return Exit::Unavailable;
     }
     if let Some(PublishError::Unconfirmed { .. } | PublishError::Closed) = error.downcast_ref() {
         return Exit::NoAnswer;
+    }
+    if let Some(error) = error.downcast_ref::<ApiError>() {
+        return error.exit();
     }
     if error.is::<InvalidConfig>() || error.is::<BuildError>() {
         return Exit::Config;

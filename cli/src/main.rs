@@ -1,5 +1,6 @@
 //! The binary `leveret`: parse, run one command, say how it ended.
 
+mod api;
 mod arguments;
 mod commands;
 mod failure;

@@ -1,9 +1,13 @@
 //! What the commands that stay have in common: telemetry, the HTTP server, signals.
 
 use clap::Args;
-use leveret::common::{
-    link::{Link, LinkState},
-    telemetry::{self, LogFilter, LogFormat, Telemetry, http},
+use leveret::{
+    Topology,
+    common::{
+        link::{ChannelPool, Link, LinkState},
+        telemetry::{self, LogFilter, LogFormat, Telemetry, http},
+        topology::declare,
+    },
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +37,7 @@ impl ServiceArguments {
     pub(crate) fn apply(self, session: &Session, settings: &mut Settings) {
         if let Some(name) = self.name {
             settings.worker.name = Some(name.clone());
+            settings.centre.name = Some(name.clone());
             settings.broker.name = name;
         }
         if let Some(address) = self.http {
@@ -99,6 +104,11 @@ impl Service {
         self.telemetry.log()
     }
 
+    /// The series behind `/metrics`.
+    pub(crate) fn registry(&self) -> prometheus::Registry {
+        self.telemetry.registry()
+    }
+
     /// Ends the HTTP server and sends what telemetry is left.
     pub(crate) async fn end(self) {
         systemd::stopping();
@@ -120,5 +130,23 @@ pub(crate) fn link_ready(link: &Link) -> Result<(), String> {
         },
         LinkState::Down(Some(error)) | LinkState::Closed(error) => Err(error.to_string()),
         LinkState::Down(None) => Err("not connected yet".to_owned()),
+    }
+}
+
+/// Declares the topology on each new connection, for the broker may have lost it; returns only when that fails.
+pub(crate) async fn keep_declared(link: &Link, topology: &Topology) -> Failure {
+    let pool = ChannelPool::new(link.clone());
+    loop {
+        let live = match link.live().await {
+            Ok(live) => live,
+            Err(error) => return error.into(),
+        };
+        if let Err(error) = declare(&pool, topology).await {
+            // A connection that was lost meanwhile is no answer.
+            if !live.lost.is_cancelled() {
+                return error.into();
+            }
+        }
+        live.lost.cancelled().await;
     }
 }

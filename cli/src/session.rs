@@ -7,7 +7,13 @@ use leveret::{
     common::link::{ChannelPool, Link, Role},
 };
 
-use crate::{arguments::Global, failure::Failure, output::Output, settings::Settings};
+use crate::{
+    api::{Api, Context},
+    arguments::Global,
+    failure::Failure,
+    output::Output,
+    settings::Settings,
+};
 
 /// The longest that a command which is not to stay waits for the broker.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,6 +35,12 @@ impl Session {
     /// Reads the configuration. A command that needs none does not fail over a wrong one.
     pub(crate) fn settings(&self) -> Result<Settings, Failure> {
         Ok(Settings::load(&self.global)?)
+    }
+
+    /// The centre that is meant, and the namespace in it.
+    pub(crate) fn api(&self) -> Result<(Api, Option<String>), Failure> {
+        let context = Context::of(&self.global)?;
+        Ok((Api::new(&context)?, context.namespace))
     }
 
     /// A client that publishes. Fails within ten seconds when no broker answers.

@@ -71,6 +71,19 @@ const WRONG: &[(&str, &str, &str)] = &[
         "leveret.toml:4: [schedules.\"a.b\"] timezone: ",
         "\"Europe/Berlin\"",
     ),
+    (
+        "[schedules.a]\ntask = \"t\"\ncron = \"@daily\"\noverlap = \"never\"\n",
+        "leveret.toml:4: [schedules.a] overlap: `never` is not known",
+        "`buffer-one`",
+    ),
+    (
+        "[schedules.a]\ntask = \"t\"\ncron = \"@daily\"\njiter = \"1s\"\n",
+        "leveret.toml:4: [schedules.a] jiter: there is no such key",
+        "did you mean `jitter`?",
+    ),
+    ("[centre]\ndatabase = \"mysql://me:secret@x\"\n", "leveret.toml:2: [centre] database: ", "\"sqlite:leveret.db\""),
+    ("[centre]\naddress = \"here\"\n", "leveret.toml:2: [centre] address: \"here\"", "such as \"127.0.0.1:9470\""),
+    ("[centre.consul]\nagent = \"consul\"\n", "leveret.toml:2: [centre.consul] agent: ", "http://127.0.0.1:8500"),
     ("[telemetry]\nformat = \"xml\"\n", "leveret.toml:2: [telemetry] format: `xml` is not known", "`human` or `json`"),
     ("[telemetry]\nsample = 2.0\n", "leveret.toml:2: [telemetry] sample: 2: ", "from 0 (nothing) to 1 (everything)"),
     ("[http]\n", "leveret.toml:1: [http]: `address` is missing", "add it"),
@@ -166,7 +179,7 @@ async fn the_documented_file_has_every_key_with_its_default() {
     const DOCUMENTED: &str = include_str!("../../docs/leveret.toml");
     let shown = async |config: &str| Site::new(config).run(&["config", "show", "--json"]).await.expect(0).json();
     let (documented, defaults) = (shown(DOCUMENTED).await, shown("").await);
-    for table in ["broker", "worker", "telemetry"] {
+    for table in ["broker", "worker", "centre", "telemetry"] {
         let defaults = defaults[table].as_object().expect("a table");
         for (key, default) in defaults {
             assert!(DOCUMENTED.contains(key.as_str()), "[{table}] {key} is not documented");

@@ -15,6 +15,7 @@
 //! | [`dead_letters`] | [`DeadLetters`](dead_letters::DeadLetters): look at them, replay them, remove them |
 //! | [`once`] | [`Mark`](once::Mark) and [`OnceStore`](once::OnceStore): work that takes effect once |
 //! | [`control`] | [`Control`](control::Control): commands to workers, and pauses that last |
+//! | [`counts`] | how many messages wait where |
 //! | [`registry`] | [`Registry`](registry::Registry): which workers there are |
 //! | [`event`] | [`Events`](event::Events): what becomes of tasks, for whoever listens |
 //! | [`config`] | the `[broker]` and `[queues]` tables of `leveret.toml` |
@@ -26,6 +27,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod counts;
 pub mod dead_letters;
 pub mod duration;
 pub mod event;

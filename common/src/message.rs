@@ -2,7 +2,7 @@
 
 mod stored;
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use lapin::{BasicProperties, types::ShortString};
@@ -235,6 +235,22 @@ impl Message {
     #[must_use]
     pub fn schedule(self, name: &str, tick: UnixMillis) -> Self {
         self.header(header::SCHEDULE, name).header(header::SCHEDULED_AT, tick.0)
+    }
+
+    /// Sets the names and values by which the task is found where its events are kept. Without any, the header is left
+    /// out.
+    #[must_use]
+    pub fn labels(self, labels: &BTreeMap<String, String>) -> Self {
+        match serde_json::to_string(labels) {
+            Ok(text) if !labels.is_empty() => self.header(header::LABELS, text),
+            _ => self,
+        }
+    }
+
+    /// What becomes of it is reported as events, whatever its queue's setting.
+    #[must_use]
+    pub fn track(self) -> Self {
+        self.header(header::TRACK, "always")
     }
 
     /// Compresses the body, unless that makes it no smaller or it is compressed already. It is done here and now: some

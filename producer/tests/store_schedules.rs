@@ -150,7 +150,10 @@ async fn a_person_asks_for_ticks() {
         assert_eq!(store.ticks(&name("b"), None, 9).await.unwrap().items[0].state, TickState::Buffered);
         store.remove_schedule(&name("b"), Expected::Any).await.unwrap();
         let ticks = store.ticks(&name("b"), None, 9).await.unwrap().items;
-        assert_eq!((ticks[0].state, ticks[0].reason.as_deref()), (TickState::Skipped, Some("the schedule was removed")));
+        assert_eq!(
+            (ticks[0].state, ticks[0].reason.as_deref()),
+            (TickState::Skipped, Some("the schedule was removed"))
+        );
     })
     .await;
 }

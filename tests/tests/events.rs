@@ -28,6 +28,10 @@ fn event(id: usize, what: Happening) -> TaskEvent {
         attempt: 1,
         at: UnixMillis(1),
         trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned()),
+        replays: 0,
+        schedule: None,
+        scheduled_at: None,
+        labels: Default::default(),
         what,
     }
 }
@@ -58,7 +62,7 @@ async fn events_reach_whoever_has_bound_a_queue() {
     }
     for id in 0..1_000 {
         events.report(event(id, Happening::Started { waited_ms: Some(5) }));
-        events.report(event(id, Happening::Done { ran_ms: 7 }));
+        events.report(event(id, Happening::done(7, None)));
     }
     // Of the progress that nobody has seen yet only the last counts.
     for cursor in 0..1_000 {
@@ -74,7 +78,7 @@ async fn events_reach_whoever_has_bound_a_queue() {
     let done: Vec<_> = ends.iter().flat_map(|batch| &batch.events).collect();
     assert!(ends.len() < 100, "many events in one message: {}", ends.len());
     assert!(ends.iter().all(|batch| batch.instance == instance && batch.worker == "mail-1"));
-    let wanted: Vec<_> = (0..1_000).map(|id| event(id, Happening::Done { ran_ms: 7 })).collect();
+    let wanted: Vec<_> = (0..1_000).map(|id| event(id, Happening::done(7, None))).collect();
     assert_eq!(done, wanted.iter().collect::<Vec<_>>(), "all, in their order");
     let all = batches(place.vhost.take_all("all").await);
     let seen: Vec<_> = all
@@ -93,7 +97,7 @@ async fn what_does_not_fit_is_dropped_and_counted_at_once() {
     proxy.refuse();
     eventually(PATIENCE, async || matches!(link.state(), leveret::common::link::LinkState::Down(_))).await;
     for id in 0..50_000 {
-        events.report(event(id, Happening::Done { ran_ms: 7 }));
+        events.report(event(id, Happening::done(7, None)));
     }
     let dropped = events.dropped();
     // Some may be on their way already, and as many wait.

@@ -12,7 +12,7 @@ use std::{
 pub use leveret_common::event::Progress;
 use leveret_common::{
     clock::{Clock, UnixMillis},
-    event::{Events, Happening, TaskEvent, Tracking},
+    event::{Events, Happening, Tracking},
     headers::Headers,
     message::Message,
     metrics::TaskEnd,
@@ -116,7 +116,7 @@ impl Context {
             timeout: facts.timeout.unwrap_or(kind.policy.timeout),
             started: Instant::now(),
             started_at: lane.clock.now(),
-            tracked: lane.tracking.follows(&envelope.facts.id, &envelope.headers),
+            tracked: lane.follows(&envelope),
             envelope,
             kind,
             lane,
@@ -396,15 +396,7 @@ impl Context {
         if !self.0.tracked {
             return;
         }
-        self.0.lane.events.report(TaskEvent {
-            id: self.id().clone(),
-            task: self.task().to_owned(),
-            queue: self.queue().to_owned(),
-            attempt: self.attempt(),
-            at: self.clock().now(),
-            trace_id: self.trace().and_then(|trace| trace.traceparent().split('-').nth(1).map(str::to_owned)),
-            what: what(),
-        });
+        self.0.lane.report(&self.0.envelope, what());
     }
 
     /// How long it has run, in milliseconds.

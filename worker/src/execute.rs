@@ -50,7 +50,7 @@ impl Lane {
             Err(unreadable) => {
                 self.unreadable.never_ran(TaskEnd::Dead);
                 let parked = Move::dead(DeadReason::Undecodable, unreadable.kind, unreadable.error);
-                self.settle(delivery, &unreadable.envelope, Verdict::Moved(parked)).await;
+                self.park(delivery, &unreadable.envelope, parked).await;
                 return;
             }
         };
@@ -63,12 +63,12 @@ impl Lane {
             self.unreadable.never_ran(TaskEnd::Dead);
             let error = format!("no handler here has the name {:?}", facts.task);
             let parked = Move::dead(DeadReason::UnknownTask, "unknown-task", error);
-            self.settle(delivery, &envelope, Verdict::Moved(parked)).await;
+            self.park(delivery, &envelope, parked).await;
             return;
         };
         if facts.expires_at.is_some_and(|at| at <= now) {
             kind.metrics.never_ran(TaskEnd::Dead);
-            self.settle(delivery, &envelope, Verdict::Moved(expired())).await;
+            self.park(delivery, &envelope, expired()).await;
             return;
         }
         if let Some(at) = facts.not_before.filter(|at| *at > now) {
@@ -93,11 +93,19 @@ impl Lane {
             },
         };
         if let Some(leases) = self.leases.as_ref().filter(|_| kind.policy.long) {
+            if leases.is_poison(facts) {
+                kind.metrics.never_ran(TaskEnd::Dead);
+                let error = format!("{} workers were lost while they ran it", facts.lost_leases);
+                let parked = Move::dead(DeadReason::DeliveryLimit, "delivery-limit", error);
+                self.settle(delivery, &envelope, Verdict::Moved(parked)).await;
+                return;
+            }
             if let Some(lease) = leases.take(delivery, &envelope).await {
                 let context = Context::new(envelope, kind.clone(), self.surroundings.clone());
-                let (ended, delivery) = lease.hold(context.envelope(), attempt(&context, slot)).await;
-                drop(permit);
-                self.conclude(delivery, &context, ended).await;
+                if let (ended, Some(delivery)) = lease.hold(&context, attempt(&context, slot)).await {
+                    drop(permit);
+                    self.conclude(delivery, &context, ended).await;
+                }
             }
             return;
         }
@@ -186,7 +194,7 @@ impl Lane {
         if facts.expires_at.is_some_and(|at| at <= clock.now()) {
             drop(permit);
             kind.metrics.never_ran(TaskEnd::Dead);
-            self.settle(delivery, envelope, Verdict::Moved(expired())).await;
+            self.park(delivery, envelope, expired()).await;
             return None;
         }
         Some((delivery, permit))
@@ -206,7 +214,11 @@ async fn attempt(context: &Context, slot: &Slot) -> Ended {
         biased;
         ended = running => ended.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))),
         // Not looked at before the handler waits for something.
-        reason = called_off(context) => Err(Error::of(ErrorKind::Cancelled, reason)),
+        reason = called_off(context) => {
+            // Its layers are dropped with it, those that count among them.
+            context.kind().metrics.never_ran(TaskEnd::Cancelled);
+            Err(Error::of(ErrorKind::Cancelled, reason))
+        }
     }
 }
 

@@ -37,6 +37,7 @@ mod peers;
 mod plan;
 pub mod policy;
 mod pool;
+mod report;
 pub mod run;
 mod settle;
 pub mod shards;

@@ -4,7 +4,6 @@
 use futures_util::future::join_all;
 use leveret_common::{
     clock::UnixMillis,
-    event::Happening,
     link::{Delivery, PublishError},
     message::{InvalidMessage, Message},
     wire::{self, DeadReason, Envelope, Failure, Outgoing, Reply, ReplyStatus, TooLong},
@@ -18,14 +17,15 @@ use crate::{
     lane::Lane,
     layer::Claimed,
     outcome::{Ended, Error, Outcome},
+    report,
 };
 
 /// How a delivery is to be settled.
 pub(crate) enum Verdict {
     /// It is done with; the result, if there is one, goes to whoever asked, and the mark that it was done is set.
     Done { result: Option<serde_json::Value>, claimed: Option<Claimed> },
-    /// It is done with, and nobody hears of it.
-    Discarded,
+    /// It is done with, for this reason; whoever waits for a result does not hear of it.
+    Discarded(String),
     /// It was called off, for this reason; whoever asked for a result is told.
     Cancelled(String),
     /// It is to be moved elsewhere first.
@@ -84,7 +84,7 @@ impl Lane {
         }
         self.surroundings.tally.count(fate.end());
         let verdict = self.verdict(context, fate, ended, claimed);
-        let happened = context.is_tracked().then(|| happening(context, fate, &verdict)).flatten();
+        let happened = context.is_tracked().then(|| report::ending(context, fate, &verdict)).flatten();
         if self.settle(delivery, context.envelope(), verdict).await
             && let Some(happened) = happened
         {
@@ -108,12 +108,23 @@ impl Lane {
             Fate::Snoozed(delay) => Verdict::Moved(Move::later(attempt, now + delay)),
             Fate::Discarded => {
                 info!(task_id = %context.id(), task = context.task(), reason = text, "discarded");
-                Verdict::Discarded
+                Verdict::Discarded(text)
             }
             Fate::Cancelled => Verdict::Cancelled(text),
             Fate::Retried(delay) => Verdict::Moved(Move::again(attempt.saturating_add(1), now + delay, label, text)),
             Fate::Dead(reason) => Verdict::Moved(Move::dead(reason, label, text)),
             Fate::GivenBack => Verdict::GivenBack,
+        }
+    }
+
+    /// Settles a task whose handler was not begun: it is dead.
+    pub(crate) async fn park(&self, delivery: Delivery, envelope: &Envelope, dead: Move) {
+        let followed = self.surroundings.follows(envelope);
+        let happened = followed.then(|| report::never_begun(&dead)).flatten();
+        if self.settle(delivery, envelope, Verdict::Moved(dead)).await
+            && let Some(happened) = happened
+        {
+            self.surroundings.report(envelope, happened);
         }
     }
 
@@ -148,7 +159,7 @@ impl Lane {
                 }
                 answered
             }
-            Verdict::Discarded => true,
+            Verdict::Discarded(_) => true,
             Verdict::Cancelled(reason) => {
                 let facts = &envelope.facts;
                 info!(task_id = %facts.id, task = facts.task, reason, "called off");
@@ -296,24 +307,4 @@ impl Lane {
     fn failure(&self, kind: &str, error: String, at: UnixMillis) -> Failure {
         Failure { error, kind: kind.to_owned(), at, worker: self.surroundings.worker.clone() }
     }
-}
-
-/// What whoever follows events is told of an end. Of a task that comes again without having failed they hear nothing.
-fn happening(context: &Context, fate: Fate, verdict: &Verdict) -> Option<Happening> {
-    let ran_ms = context.ran_ms();
-    Some(match verdict {
-        Verdict::Done { .. } => Happening::Done { ran_ms },
-        Verdict::Cancelled(reason) => Happening::Cancelled { ran_ms, reason: Some(reason.clone()) },
-        Verdict::Discarded => Happening::Cancelled { ran_ms, reason: None },
-        Verdict::Moved(Move::Later { at, failure: Some((kind, error)), .. }) if matches!(fate, Fate::Retried(_)) => {
-            Happening::Failed { ran_ms, error_kind: (*kind).to_owned(), error: error.clone(), retry_at: *at }
-        }
-        Verdict::Moved(Move::Dead { reason, kind, error }) => Happening::Dead {
-            ran_ms: Some(ran_ms),
-            reason: *reason,
-            error_kind: (*kind).to_owned(),
-            error: error.clone(),
-        },
-        Verdict::Moved(Move::Later { .. } | Move::Limited { .. }) | Verdict::GivenBack => return None,
-    })
 }

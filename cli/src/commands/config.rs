@@ -15,7 +15,7 @@ use crate::{
     failure::{Exit, Failure},
     output::Report,
     session::Session,
-    settings::{Settings, WorkerSettings},
+    settings::{Settings, WorkerSettings, without_user},
 };
 
 /// Check the configuration, or show what it comes to
@@ -40,7 +40,8 @@ impl Config {
     pub(crate) async fn run(self, session: Session) -> Result<Exit, Failure> {
         let settings = session.settings()?;
         settings.check_tasks()?;
-        let schedules = settings.enabled_schedules()?;
+        settings.check_schedules()?;
+        let schedules = settings.schedules.iter().filter(|(_, schedule)| schedule.enabled);
         match self.action {
             Action::Check => {
                 // Its settings can be checked in no other way than by using them.
@@ -52,7 +53,7 @@ impl Config {
                     broker: settings.broker.url.clone(),
                     queues: settings.topology()?.work_queues().map(|(name, _)| name.to_string()).collect(),
                     tasks: settings.tasks.keys().cloned().collect(),
-                    schedules: schedules.iter().map(|schedule| schedule.name().to_owned()).collect(),
+                    schedules: schedules.map(|(name, _)| name.clone()).collect(),
                 })?;
             }
             Action::Show => session.output.report(&Effective(effective(&settings)))?,
@@ -109,6 +110,7 @@ fn effective(settings: &Settings) -> Value {
         "worker": settings.worker,
         "tasks": settings.tasks.iter().map(|(name, task)| (name.clone(), effective_task(task, &settings.worker))).collect::<Map<_, _>>(),
         "schedules": settings.schedules,
+        "centre": settings.centre,
         "telemetry": telemetry,
         "http": settings.http,
     })
@@ -148,14 +150,4 @@ fn effective_task(task: &ExecSettings, worker: &WorkerSettings) -> Value {
 /// The names; the values may be secret.
 fn redacted(values: &NamedValues) -> Value {
     values.iter().map(|(name, _)| (name.to_owned(), json!("***"))).collect::<Map<_, _>>().into()
-}
-
-fn without_user(text: &str) -> String {
-    match url::Url::parse(text) {
-        Ok(mut url) if !url.username().is_empty() || url.password().is_some() => {
-            let _ = url.set_username("***").and_then(|()| url.set_password(None));
-            url.into()
-        }
-        _ => text.to_owned(),
-    }
 }

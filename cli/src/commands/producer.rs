@@ -1,18 +1,12 @@
 //! `leveret producer`: publishes the tasks of `[schedules]` by the clock until it is told to stop.
 
 use clap::Args;
-use leveret::{
-    Client, Clock, QueueName, Topology,
-    common::{
-        link::{ChannelPool, Link},
-        topology::declare,
-    },
-};
+use leveret::{Client, Clock, QueueName, Topology};
 use tracing::{info, warn};
 
 use crate::{
     failure::{Exit, Failure},
-    service::{Service, ServiceArguments, link_ready},
+    service::{Service, ServiceArguments, keep_declared, link_ready},
     session::Session,
     settings::{DEFAULT_FILE, InvalidConfig, Settings},
     systemd,
@@ -81,22 +75,4 @@ impl Producer {
 fn topology(settings: &Settings) -> Result<Topology, InvalidConfig> {
     let queues = settings.schedules.values().filter(|schedule| schedule.enabled);
     settings.topology_of(queues.filter_map(|schedule| QueueName::new(&schedule.queue).ok()))
-}
-
-/// Declares the topology on each new connection, for the broker may have lost it; returns only when that fails.
-async fn keep_declared(link: &Link, topology: &Topology) -> Failure {
-    let pool = ChannelPool::new(link.clone());
-    loop {
-        let live = match link.live().await {
-            Ok(live) => live,
-            Err(error) => return error.into(),
-        };
-        if let Err(error) = declare(&pool, topology).await {
-            // A connection that was lost meanwhile is no answer.
-            if !live.lost.is_cancelled() {
-                return error.into();
-            }
-        }
-        live.lost.cancelled().await;
-    }
 }

@@ -49,7 +49,9 @@ impl Document {
                 path.push(key);
             }
             let path: Vec<_> = path.iter().map(String::as_str).collect();
-            self.at(error.span().filter(|span| !span.is_empty()), &path, text)
+            // Of a key that is not known, some types tell the place of their table.
+            let own = Some(&path).filter(|path| self.has(path)).and_then(|path| self.span(path).0);
+            self.at(own.or_else(|| error.span().filter(|span| !span.is_empty())), &path, text)
         })
     }
 

@@ -1,5 +1,6 @@
 //! The whole of `leveret.toml`, put together from the settings of the crates.
 
+mod centre;
 mod document;
 mod once;
 mod wording;
@@ -13,11 +14,15 @@ use leveret::{
         limit::{LimitName, LimitSettings},
         telemetry::{TelemetryError, TelemetrySettings},
     },
-    producer::{schedule::Schedule, settings::ScheduleSettings},
+    producer::{
+        schedule::Schedule,
+        settings::{InvalidSchedule, ScheduleSettings},
+    },
     worker::exec::{ExecSettings, Executor},
 };
 use serde::{Deserialize, Serialize};
 
+pub(crate) use centre::{CentreSettings, ConsulSettings};
 pub(crate) use document::{Document, InvalidConfig};
 pub(crate) use worker::WorkerSettings;
 
@@ -40,8 +45,10 @@ pub(crate) struct Settings {
     pub(crate) worker: WorkerSettings,
     /// `[tasks."name"]`: tasks that are run as commands and HTTP calls.
     pub(crate) tasks: BTreeMap<String, ExecSettings>,
-    /// `[schedules.<name>]`: tasks that `leveret producer` publishes by the clock.
+    /// `[schedules.<name>]`: tasks that are published by the clock.
     pub(crate) schedules: BTreeMap<String, ScheduleSettings>,
+    /// `[centre]`: how `leveret centre` works.
+    pub(crate) centre: CentreSettings,
     /// `[telemetry]`: logs, spans, metrics.
     pub(crate) telemetry: TelemetrySettings,
     /// `[http]`: where worker and producer serve `/live`, `/ready` and `/metrics`. Without it they do not.
@@ -112,6 +119,10 @@ impl Settings {
         for (name, limit) in &self.limits {
             limit.check().map_err(|error| self.invalid(&["limits", name.as_str()], error))?;
         }
+        self.centre.check().map_err(|(path, text)| {
+            let path: Vec<_> = ["centre"].into_iter().chain(path).collect();
+            self.invalid(&path, text)
+        })?;
         self.worker.check().map_err(|(path, text)| {
             let path: Vec<_> = ["worker"].into_iter().chain(path.iter().map(String::as_str)).collect();
             self.invalid(&path, text)
@@ -139,21 +150,29 @@ impl Settings {
         Ok(())
     }
 
-    /// The schedules that are enabled. Those that are not are checked as well.
+    /// The schedules that are enabled, for the cron producer. Those that are not are checked as well.
     pub(crate) fn enabled_schedules(&self) -> Result<Vec<Schedule>, InvalidConfig> {
         let mut schedules = Vec::new();
         for (name, settings) in &self.schedules {
-            let schedule = settings.schedule(name).map_err(|error| {
-                let table = format!("schedules.{name}");
-                let key = error.key.strip_prefix(&table).unwrap_or_default().trim_start_matches('.');
-                let path: Vec<_> = ["schedules", name, key].into_iter().filter(|part| !part.is_empty()).collect();
-                self.invalid(&path, &error.fix)
-            })?;
+            let schedule = settings.schedule(name).map_err(|error| self.invalid_schedule(name, &error))?;
             if settings.enabled {
                 schedules.push(schedule);
             }
         }
         Ok(schedules)
+    }
+
+    /// Checks every `[schedules.<name>]` table as the centre does, which can carry out more than the cron producer.
+    pub(crate) fn check_schedules(&self) -> Result<(), InvalidConfig> {
+        let mut schedules = self.schedules.iter();
+        schedules.try_for_each(|(name, one)| one.check(name).map_err(|error| self.invalid_schedule(name, &error)))
+    }
+
+    fn invalid_schedule(&self, name: &str, error: &InvalidSchedule) -> InvalidConfig {
+        let table = format!("schedules.{name}");
+        let key = error.key.strip_prefix(&table).unwrap_or_default().trim_start_matches('.');
+        let path: Vec<_> = ["schedules", name, key].into_iter().filter(|part| !part.is_empty()).collect();
+        self.invalid(&path, &error.fix)
     }
 
     /// The settings of a queue: those of its table, or the defaults.
@@ -201,4 +220,15 @@ impl Settings {
 pub(crate) fn instance() -> String {
     let host = nix::unistd::gethostname().ok().and_then(|host| host.into_string().ok());
     format!("{}-{}", host.unwrap_or_else(|| "leveret".to_owned()), std::process::id())
+}
+
+/// A URL without what lets one in.
+pub(crate) fn without_user(text: &str) -> String {
+    match url::Url::parse(text) {
+        Ok(mut url) if !url.username().is_empty() || url.password().is_some() => {
+            let _ = url.set_username("***").and_then(|()| url.set_password(None));
+            url.into()
+        }
+        _ => text.to_owned(),
+    }
 }

@@ -96,6 +96,14 @@ impl Site {
         Running { child: command.spawn().unwrap() }
     }
 
+    /// The same; what it prints goes to the file `printed`.
+    pub(crate) fn start_printing(&self, arguments: &[&str]) -> Running {
+        let file = |name| fs::File::create(self.path(name)).unwrap();
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::null()).stdout(file("printed")).stderr(file("log"));
+        Running { child: command.spawn().unwrap() }
+    }
+
     /// Starts `leveret` with these arguments, to read its lines of JSON as they come.
     pub(crate) fn watch(&self, arguments: &[&str]) -> Watching {
         let mut child = self.command(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
@@ -110,6 +118,10 @@ impl Site {
             .current_dir(self.directory.path())
             .env_remove("AMQP_URL")
             .env_remove("LEVERET_CONFIG")
+            .env_remove("LEVERET_API")
+            .env_remove("LEVERET_TOKEN")
+            .env_remove("LEVERET_CONTEXT")
+            .env("XDG_CONFIG_HOME", self.directory.path())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         command

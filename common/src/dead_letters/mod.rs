@@ -8,6 +8,7 @@
 //! again and removes them when the broker has confirmed; a process killed in between leaves one in both places.
 
 mod again;
+mod amend;
 mod error;
 mod letter;
 mod selection;
@@ -21,6 +22,7 @@ use lapin::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use amend::{Amended, Amendment};
 pub use error::DeadLettersError;
 pub use letter::{DeadLetter, UNROUTABLE};
 pub use selection::Selection;
@@ -156,6 +158,35 @@ impl DeadLetters {
         if let Some(publisher) = publisher {
             publisher.close().await;
         }
+        walked
+    }
+
+    /// Puts others in the place of those that are meant, with something changed about them: where the payload of a task
+    /// was wrong, for one. Each is published and, once the broker has confirmed it, the old one is removed; a process
+    /// killed in between leaves both. Lost messages are published as they would be by a replay, whatever `then` says.
+    ///
+    /// # Errors
+    /// [`DeadLettersError::NoQueue`], [`DeadLettersError::TooLong`], or the broker ended it.
+    pub async fn amend(
+        &self,
+        selection: &Selection,
+        change: &Amendment,
+        then: Amended,
+        stop: &CancellationToken,
+    ) -> Result<Tally, DeadLettersError> {
+        let queue = self.queue();
+        let publisher = Publisher::new(self.link.clone());
+        let then = if matches!(self.source, Source::Lost) { Amended::Runs } else { then };
+        let judge = |delivery: Delivery| {
+            let properties = delivery.properties.clone();
+            let letter = self.read(delivery);
+            if !selection.matches(&letter) {
+                return Ok(Verdict::Pass);
+            }
+            Ok(Verdict::Publish(Box::new(amend::outgoing(&self.names, &letter, &properties, change, then)?)))
+        };
+        let walked = self.walk(&queue, selection, None, stop, Some(publisher.clone())).run(judge, |_| {}).await;
+        publisher.close().await;
         walked
     }
 

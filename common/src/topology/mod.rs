@@ -36,6 +36,7 @@ pub struct Topology {
     /// Queues that hold the long tasks of one worker: the work queue, and the worker's instance.
     leases: Vec<(QueueName, String)>,
     limits: bool,
+    centre: bool,
 }
 
 impl Topology {
@@ -50,6 +51,7 @@ impl Topology {
             worker: None,
             leases: Vec::new(),
             limits: false,
+            centre: false,
         })
     }
 
@@ -78,6 +80,13 @@ impl Topology {
     #[must_use]
     pub fn limits(mut self) -> Self {
         self.limits = true;
+        self
+    }
+
+    /// Adds the queue in which the events of tasks wait for the scheduling centre.
+    #[must_use]
+    pub fn centre(mut self) -> Self {
+        self.centre = true;
         self
     }
 
@@ -127,6 +136,9 @@ impl Topology {
         if self.limits {
             queues.push(Queue { name: self.names.limits().to_owned(), arguments: limits_arguments() });
         }
+        if self.centre {
+            queues.push(Queue { name: self.names.centre().to_owned(), arguments: centre_arguments() });
+        }
         for (name, settings) in &self.queues {
             match settings.shards {
                 None => queues.push(Queue { name: name.to_string(), arguments: self.work_arguments(name, settings) }),
@@ -161,6 +173,9 @@ impl Topology {
         };
         let names = &self.names;
         let mut bindings = vec![bind(names.lost(), names.lost().to_owned(), String::new())];
+        if self.centre {
+            bindings.push(bind(names.events(), names.centre().to_owned(), "task.#".to_owned()));
+        }
         for (name, settings) in &self.queues {
             if let Some(shards) = settings.shards {
                 bindings.extend(self.shard_bindings(name, shards));
@@ -223,6 +238,10 @@ pub const FAILOVER: Duration = Duration::from_secs(10);
 /// How long the queue of a worker that is gone is kept.
 const OWN_QUEUE_KEPT: Duration = Duration::from_secs(3_600);
 
+/// How many messages of events are kept for a centre, and how many bytes of them.
+const EVENTS_KEPT: i64 = 1_000_000;
+const EVENT_BYTES_KEPT: i64 = 1 << 30;
+
 /// How long the message of a long task waits in a lease queue for its worker, before it returns to its work queue.
 const LEASE_TTL: Duration = Duration::from_secs(5);
 /// After how long without a worker a lease queue goes away. By then all that was in it has returned.
@@ -265,6 +284,16 @@ fn milliseconds(time: Duration) -> Argument {
 fn limits_arguments() -> BTreeMap<&'static str, Argument> {
     let mut arguments = terminal_arguments();
     arguments.insert("x-single-active-consumer", Argument::Flag(true));
+    arguments
+}
+
+/// While no centre runs, the newest events are kept. One that comes and goes must not use up a delivery limit, and
+/// RabbitMQ 4 would set one.
+fn centre_arguments() -> BTreeMap<&'static str, Argument> {
+    let mut arguments = terminal_arguments();
+    arguments.insert("x-max-length", Argument::Number(EVENTS_KEPT));
+    arguments.insert("x-max-length-bytes", Argument::Number(EVENT_BYTES_KEPT));
+    arguments.insert("x-overflow", text("drop-head"));
     arguments
 }
 
@@ -331,6 +360,15 @@ mod tests {
         let names = |topology: &Topology| topology.queues().into_iter().map(|queue| queue.name).collect::<Vec<_>>();
         assert!(!names(&mail()).contains(&"leveret.limits".to_owned()));
         assert!(names(&mail().limits()).contains(&"leveret.limits".to_owned()));
+    }
+
+    #[test]
+    fn the_queue_of_the_centre_is_there_only_when_asked_for() {
+        let queue = |topology: &Topology| topology.queues().into_iter().find(|queue| queue.name == "leveret.centre");
+        assert!(queue(&mail()).is_none());
+        assert_eq!(queue(&mail().centre()).unwrap().arguments["x-overflow"], text("drop-head"));
+        let bound = mail().centre().bindings().into_iter().filter(|binding| binding.exchange == "leveret.events");
+        assert_eq!(bound.map(|binding| binding.routing_key).collect::<Vec<_>>(), ["task.#"]);
     }
 
     #[test]

@@ -64,6 +64,7 @@ pub struct Names {
     limits: String,
     control: String,
     events: String,
+    centre: String,
     worker: String,
     registry: String,
 }
@@ -85,6 +86,7 @@ impl Names {
             limits: name("limits"),
             control: name("control"),
             events: name("events"),
+            centre: name("centre"),
             worker: name("worker"),
             registry: name("registry"),
         })
@@ -133,6 +135,11 @@ impl Names {
     /// Takes what workers say about themselves and their tasks to whoever has bound a queue.
     pub fn events(&self) -> &str {
         &self.events
+    }
+
+    /// Keeps the events of tasks until a centre has read them.
+    pub fn centre(&self) -> &str {
+        &self.centre
     }
 
     /// The queue that one worker hears commands from, by its instance.

@@ -78,10 +78,14 @@ pub struct Facts {
     pub schedule: Option<(String, UnixMillis)>,
     /// When the task first failed.
     pub first_failed_at: Option<UnixMillis>,
+    /// How many workers were lost while they held it as a long task, since its last attempt that ended.
+    pub lost_leases: u32,
     /// Whether the broker has handed this message to a worker before.
     pub redelivered: bool,
     /// Whether it was brought back from a dead-letter queue, so that its attempts count anew.
     pub replayed: bool,
+    /// How often it was brought back from there, this time included.
+    pub replays: u32,
 }
 
 impl Facts {
@@ -201,8 +205,10 @@ fn read_facts(
         share: None,
         schedule: None,
         first_failed_at: None,
+        lost_leases: 0,
         redelivered,
         replayed: false,
+        replays: 0,
     };
     match read_headers(queue, headers, &mut facts) {
         Ok(()) if facts.task.is_empty() => Err((Box::new(facts), FactsError::NoTask)),
@@ -227,8 +233,14 @@ fn read_headers(queue: &str, headers: &Headers, facts: &mut Facts) -> Result<(),
         || headers
             .last_death()
             .is_some_and(|(from, why)| why == "rejected" && from.strip_suffix(".dead") == Some(queue));
+    let before = number_header(headers, header::REPLAYS)?.unwrap_or(0);
+    facts.replays = before.saturating_add(u32::from(facts.replayed));
     // A long task whose worker is gone comes back from its lease.
-    facts.redelivered |= headers.contains(header::LEASE);
+    if headers.contains(header::LEASE) {
+        facts.redelivered = true;
+        let before = headers.get_i64(header::LOST_LEASES).and_then(|count| u32::try_from(count).ok());
+        facts.lost_leases = before.unwrap_or(0).saturating_add(1);
+    }
     // Every header is looked at even when replayed, so that a wrong one is named.
     let attempt = count_header(headers, header::ATTEMPT)?.unwrap_or(1);
     facts.attempt = if facts.replayed { 1 } else { attempt };

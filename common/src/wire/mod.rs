@@ -8,7 +8,7 @@ mod size;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub(crate) use moves::is_broker_note;
+pub(crate) use moves::{is_broker_note, is_death_note};
 pub(crate) use size::header_frame;
 
 pub use body::{BodyError, Encoding, Limits};
@@ -74,8 +74,14 @@ pub mod header {
     pub const WORKER: &str = "leveret-worker";
     /// On the message of a long task while a worker holds it: which copy of it this is.
     pub const LEASE: &str = "leveret-lease";
+    /// On the message of a long task while a worker holds it: how many workers were lost while they held it.
+    pub const LOST_LEASES: &str = "leveret-lost-leases";
     /// `always`: what becomes of this task is published as events, whatever its queue's setting.
     pub const TRACK: &str = "leveret-track";
+    /// How often the task was brought back from the dead. Only Leveret raises it.
+    pub const REPLAYS: &str = "leveret-replays";
+    /// Names and values to find the task by: a JSON object of texts, which events repeat.
+    pub const LABELS: &str = "leveret-labels";
     /// On a reply: `done`, `dead` or `cancelled`.
     pub const STATUS: &str = "leveret-status";
     /// On a reply: the id of the task that it answers.

@@ -171,6 +171,9 @@ pub fn lease(envelope: &Envelope, queue: &str, lease_queue: &str, token: &str) -
     let mut headers = travelling_headers(envelope, queue);
     headers.set(header::ATTEMPT, i64::from(envelope.facts.attempt));
     headers.set(header::LEASE, token);
+    if envelope.facts.lost_leases > 0 {
+        headers.set(header::LOST_LEASES, i64::from(envelope.facts.lost_leases));
+    }
     Ok(Outgoing {
         exchange: ShortString::default(),
         routing_key: short("lease queue", lease_queue)?,
@@ -267,12 +270,15 @@ pub fn reply(facts: &Facts, reply: Reply) -> Result<Option<Outgoing>, TooLong> {
 pub(super) fn travelling_headers(envelope: &Envelope, queue: &str) -> Headers {
     let mut headers = envelope.headers.clone();
     if !headers.is_empty() {
-        headers.retain(|name| !is_broker_note(name) && name != header::LEASE);
+        headers.retain(|name| !is_broker_note(name) && name != header::LEASE && name != header::LOST_LEASES);
         if envelope.facts.replayed {
             headers.retain(|name| !is_death_note(name));
         }
     }
     headers.set(header::QUEUE, queue);
+    if envelope.facts.replays > 0 {
+        headers.set(header::REPLAYS, i64::from(envelope.facts.replays));
+    }
     if let Some(user) = envelope.properties.user_id() {
         // The broker refuses a `user_id` that is not the connection's own user, so it moves to a header.
         headers.set(header::USER_ID, user.as_str());
@@ -287,7 +293,7 @@ pub(crate) fn is_broker_note(name: &str) -> bool {
         || name.starts_with("x-last-death-")
 }
 
-pub(super) fn is_death_note(name: &str) -> bool {
+pub(crate) fn is_death_note(name: &str) -> bool {
     matches!(
         name,
         header::DEAD_REASON

@@ -9,19 +9,22 @@
 //! | [`Facts`] | what the message of a tick is made of besides |
 
 mod calendar;
+mod check;
 mod checked;
 mod definition;
-mod moment;
+mod import;
 mod name;
 mod policy;
 mod template;
 mod tick;
+mod toml_dates;
 mod when;
 
 pub use crate::schedule::{DayKind, Fold, Gap};
 pub use calendar::{Calendar, CalendarDay};
 pub use checked::{InvalidDefinition, Plan};
 pub use definition::Definition;
+pub use import::InvalidCalendar;
 pub use name::{DEFAULT_NAMESPACE, InvalidScheduleName, ScheduleName};
 pub use policy::{Missed, Overlap};
 pub use tick::{Facts, Tick, TickKind};

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// What becomes of ticks that were missed: no centre ran, or none could decide, when they were due. All within the
 /// schedule's catch-up window; what is older is missed whatever this says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "centre", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Missed {
     /// None of them runs.
@@ -18,6 +19,7 @@ pub enum Missed {
 
 /// What becomes of a tick whose predecessor has not ended. It is looked at over the whole cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "centre", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Overlap {
     /// It runs beside it.

@@ -17,6 +17,7 @@ pub struct Tick {
 
 /// Why there is a tick.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "centre", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum TickKind {
     /// The schedule named it.

@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use leveret_common::clock::UnixMillis;
 
-use super::{
-    Calendar, Definition, InvalidDefinition,
-    moment::{is_absolute, moment},
-    template,
-};
-use crate::schedule::{Dialect, Expression, Fold, Gap, SpecialDays, Timetable, Zone};
+use super::{Calendar, Definition, InvalidDefinition, template};
+use crate::schedule::{Dialect, Expression, Fold, Gap, SpecialDays, Timetable, Zone, is_absolute};
 
+/// Placeholders that are written in the zone.
+const TIMES: [&str; 2] = ["scheduled_at", "last_success"];
 /// The longest jitter.
 const LONGEST_JITTER: Duration = Duration::from_secs(31 * 86_400);
 
@@ -37,7 +35,7 @@ pub(super) fn timetable(
     }
     timetable = timetable.special_days(special_days(definition, calendars)?);
     let edge = |key: &'static str, text: &Option<String>, zone: &Zone| {
-        let moment = text.as_deref().map(|text| moment(text, zone, Gap::RunAfter));
+        let moment = text.as_deref().map(|text| zone.read(text, Gap::RunAfter));
         moment.transpose().map_err(|fix| InvalidDefinition::new(key, fix))
     };
     let starts_at = edge("starts_at", &definition.starts_at, timetable.zone())?;
@@ -78,7 +76,10 @@ fn pace_key(definition: &Definition) -> Result<&'static str, InvalidDefinition> 
         (Some(first), Some(second)) => {
             Err(InvalidDefinition::new(second, format!("`{first}` says when already: keep one of the two")))
         }
-        (None, _) => Err(InvalidDefinition::new("cron", "set one of `cron`, `quartz`, `every`, `after` and `at`")),
+        (None, _) => Err(InvalidDefinition::new(
+            "cron",
+            "set one of `cron`, `quartz` and `every`, or `after` or `at`, and only one",
+        )),
     }
 }
 
@@ -91,7 +92,8 @@ fn expression(name: &str, definition: &Definition, zone: &Zone) -> Result<Expres
         (.., Some(delay)) => Expression::after(delay),
         (None, None, None, None) => {
             let text = definition.at.as_deref().unwrap_or_default();
-            return moment(text, zone, definition.gap.unwrap_or(Gap::RunAfter)).map(Expression::at);
+            let moment = zone.read(text, definition.gap.unwrap_or(Gap::RunAfter));
+            return moment.map(Expression::at).map_err(|error| error.to_string());
         }
     };
     expression.map_err(|error| error.to_string())
@@ -134,7 +136,8 @@ fn needs_zone(definition: &Definition) -> bool {
     !definition.calendars.is_empty()
         || local(&definition.starts_at)
         || local(&definition.ends_at)
-        || template::speaks_of_time(definition)
+        || template::has(&definition.payload, &TIMES)
+        || definition.key.as_deref().is_some_and(|key| template::text_has(key, &TIMES))
 }
 
 fn special_days(definition: &Definition, calendars: &[Calendar]) -> Result<SpecialDays, InvalidDefinition> {

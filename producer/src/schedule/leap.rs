@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// What becomes of a local time that does not exist, for the clock leaps over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "centre", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Gap {
     /// It runs right after the leap; several within one leap are one run. The default of fixed times.
@@ -14,6 +15,7 @@ pub enum Gap {
 
 /// What becomes of a local time that comes twice, for the clock is put back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "centre", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Fold {
     /// It runs the first time. The default of fixed times.

@@ -8,6 +8,7 @@ use super::civil::{Date, days_in_month};
 
 /// Whether schedules run on a day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "centre", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum DayKind {
     /// They do not, though the expression names it.

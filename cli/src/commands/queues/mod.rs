@@ -8,15 +8,12 @@ use std::{
 };
 
 use clap::{Args, Subcommand};
-use lapin::{ErrorKind, options::QueueDeclareOptions, types::FieldTable};
 use leveret::{
     Topology,
     common::{
-        control::{Pause, PauseFlags},
+        counts::{self, QueueCounts},
         duration,
         link::ChannelPool,
-        topology::{is_sharded, present_shards},
-        wire::short,
     },
 };
 use serde::Serialize;
@@ -46,25 +43,9 @@ enum Action {
     Reshard(reshard::Reshard),
 }
 
-/// Counts of one work queue. What is not there has none.
-#[derive(Debug, Serialize)]
-struct Row {
-    queue: String,
-    /// How many shards it is in; without, it is a single queue.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shards: Option<usize>,
-    ready: Option<u32>,
-    consumers: Option<u32>,
-    delayed: Option<u32>,
-    dead: Option<u32>,
-    /// Why it is paused everywhere, while it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    paused: Option<Pause>,
-}
-
 #[derive(Debug, Serialize)]
 struct Counts {
-    queues: Vec<Row>,
+    queues: Vec<QueueCounts>,
     /// What no queue took.
     lost: Option<u32>,
 }
@@ -106,64 +87,10 @@ impl Queues {
 
 async fn count(pool: &ChannelPool, topology: &Topology) -> Result<Counts, Failure> {
     let mut queues = Vec::new();
-    let flags = PauseFlags::new(pool.clone());
     for (name, settings) in topology.work_queues() {
-        let shards = if is_sharded(pool, name).await? {
-            Some(present_shards(pool, name, settings.shards.unwrap_or(0)).await?)
-        } else {
-            None
-        };
-        let work = match &shards {
-            None => ask(pool, name.as_str()).await?,
-            Some(shards) => {
-                let mut all = None;
-                for index in shards {
-                    let (ready, consumers) = all.unwrap_or((0, 0));
-                    let shard = ask(pool, &name.shard(*index)).await?.unwrap_or((0, 0));
-                    all = Some((shard.0.saturating_add(ready), shard.1.saturating_add(consumers)));
-                }
-                all
-            }
-        };
-        let mut delayed = None;
-        for tier in settings.tiers.iter() {
-            let waiting = ask(pool, &name.tier(tier)).await?.map(|(ready, _)| ready);
-            delayed = sum(delayed, waiting);
-        }
-        let dead = ask(pool, &name.dead()).await?.map(|(ready, _)| ready);
-        queues.push(Row {
-            queue: name.to_string(),
-            shards: shards.map(|shards| shards.len()),
-            ready: work.map(|(ready, _)| ready),
-            consumers: work.map(|(_, consumers)| consumers),
-            delayed,
-            dead,
-            // One who may count but not ask sees the counts.
-            paused: flags.look(name, None).await.unwrap_or_default(),
-        });
+        queues.push(counts::count(pool, name, settings).await?);
     }
-    let lost = ask(pool, topology.names().lost()).await?.map(|(ready, _)| ready);
-    Ok(Counts { queues, lost })
-}
-
-/// Ready messages and consumers of a queue, if it is there.
-async fn ask(pool: &ChannelPool, queue: &str) -> Result<Option<(u32, u32)>, Failure> {
-    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let channel = pool.get().await?;
-    match channel.queue_declare(short("queue", queue)?, options, FieldTable::default()).await {
-        Ok(found) => Ok(Some((found.message_count(), found.consumer_count()))),
-        Err(error) => match error.kind() {
-            ErrorKind::ProtocolError(refusal) if refusal.get_id() == 404 => Ok(None),
-            _ => Err(error.into()),
-        },
-    }
-}
-
-fn sum(left: Option<u32>, right: Option<u32>) -> Option<u32> {
-    match (left, right) {
-        (None, None) => None,
-        (left, right) => Some(left.unwrap_or(0).saturating_add(right.unwrap_or(0))),
-    }
+    Ok(Counts { queues, lost: counts::count_lost(pool, topology).await? })
 }
 
 impl Report for Counts {

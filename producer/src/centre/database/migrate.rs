@@ -3,7 +3,12 @@
 use super::{Database, DatabaseError, Kind, Transaction};
 
 /// Statements that lead from the step before to this one. A step that has been released is never changed.
-const STEPS: [(i64, &str); 1] = [(1, include_str!("../../../migrations/0001_schedules.sql"))];
+const STEPS: &[(i64, &str)] = &[
+    (1, include_str!("../../../migrations/0001_schedules.sql")),
+    (2, include_str!("../../../migrations/0002_tasks.sql")),
+    (3, include_str!("../../../migrations/0003_access.sql")),
+    (4, include_str!("../../../migrations/0004_operations.sql")),
+];
 
 const MAKE_STEPS: &str = "CREATE TABLE IF NOT EXISTS leveret_centre_steps (step BIGINT PRIMARY KEY)";
 /// Held to the end of the transaction: centres that start at once make the tables one after another.

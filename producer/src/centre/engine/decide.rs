@@ -62,7 +62,8 @@ pub(crate) fn decide(plan: &Plan, tick: Tick, runs_left: Option<i64>, now: UnixM
 
 /// The ticks from `tick` on that are due.
 fn due(plan: &Plan, tick: Tick, now: UnixMillis) -> impl Iterator<Item = Tick> {
-    std::iter::successors(Some(tick), |tick| plan.next_after(tick.scheduled_at)).take_while(move |tick| tick.due_at <= now)
+    std::iter::successors(Some(tick), |tick| plan.next_after(tick.scheduled_at))
+        .take_while(move |tick| tick.due_at <= now)
 }
 
 /// The last tick from `tick` on that is due by `now`, without going through those in between.
@@ -94,7 +95,8 @@ fn catch_up(plan: &Plan, tick: Tick, now: UnixMillis) -> Decision {
             decision.next = Some(last);
         }
         Missed::Skip => {
-            let in_time = due(plan, last_due(plan, tick, now - LATE), now).skip_while(|tick| now.since(tick.due_at) > LATE);
+            let in_time =
+                due(plan, last_due(plan, tick, now - LATE), now).skip_while(|tick| now.since(tick.due_at) > LATE);
             decision.runs = in_time.collect();
             let first = decision.runs.first().copied();
             decision.missed = missed(plan, tick, first, now, "nobody could decide about it in time");

@@ -64,7 +64,8 @@ impl Dispatcher {
                 let sent = Instant::now();
                 let results = client.publish_many(messages).await;
                 let at = clock.now();
-                let outcome = |(parcel, result): (_, Result<_, _>)| Outcome { parcel, result: result.map(drop), at, sent };
+                let outcome =
+                    |(parcel, result): (_, Result<_, _>)| Outcome { parcel, result: result.map(drop), at, sent };
                 // Whoever wanted to know has stopped waiting.
                 drop(outcomes.send(batch.into_iter().zip(results).map(outcome).collect()));
             });

@@ -162,7 +162,10 @@ impl Keeper {
         let before = self.counters.health(true, 0).clock_ahead_ms;
         self.counters.clock_ahead(ahead);
         if ahead.abs() > SKEW && before.abs() <= SKEW {
-            warn!(ahead_ms = ahead, "the clock of this machine and that of the database differ: ticks come by this one");
+            warn!(
+                ahead_ms = ahead,
+                "the clock of this machine and that of the database differ: ticks come by this one"
+            );
         }
     }
 

@@ -120,7 +120,16 @@ impl Engine {
         let ticker = tokio::spawn(ticker.run(stop.clone(), options.grace));
         let keeper = tokio::spawn(keeper.run(stop_beating.clone()));
         info!(centre = %centre.id, name = options.name, "the centre decides about schedules");
-        Ok(RunningEngine { store, id: centre.id, lease, counters, stop, stop_beating, ticker, tasks: [keeper, exchanges] })
+        Ok(RunningEngine {
+            store,
+            id: centre.id,
+            lease,
+            counters,
+            stop,
+            stop_beating,
+            ticker,
+            tasks: [keeper, exchanges],
+        })
     }
 }
 

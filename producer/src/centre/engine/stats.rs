@@ -115,7 +115,10 @@ impl Counters {
             latest_ms: AtomicU64::default(),
             clock_ahead_ms: AtomicI64::default(),
             database: Mutex::default(),
-            ticks: meter.u64_counter("leveret.schedule.ticks").with_description("Ticks, by what became of them").build(),
+            ticks: meter
+                .u64_counter("leveret.schedule.ticks")
+                .with_description("Ticks, by what became of them")
+                .build(),
             lateness: seconds("leveret.schedule.lateness", "From when a tick was due to the broker's confirm"),
             publish: seconds("leveret.centre.publish", "From a decision to the broker's confirm"),
             turn: seconds("leveret.centre.turn", "How long a transaction of decisions took"),

@@ -170,7 +170,10 @@ impl Ticker {
             }
         }
         if !self.in_flight.is_empty() {
-            warn!(messages = self.in_flight.len(), "stopped before the broker has confirmed: others publish them again");
+            warn!(
+                messages = self.in_flight.len(),
+                "stopped before the broker has confirmed: others publish them again"
+            );
         }
     }
 

@@ -79,7 +79,8 @@ mod tests {
     #[test]
     fn any_body_comes_back_byte_for_byte() {
         for body in [&b"{\"a\": 1.0}"[..], b"", b"nul \0 byte", &[0, 159, 255]] {
-            let message = Message::raw("t", body.to_vec(), "a/b").header("x", true).to_stored(&Clock::system()).unwrap();
+            let message =
+                Message::raw("t", body.to_vec(), "a/b").header("x", true).to_stored(&Clock::system()).unwrap();
             let column = to_column(&message).unwrap();
             assert!(!column.contains("\\u0000"), "{column}");
             assert_eq!(from_column(&column).unwrap(), message);

@@ -1,26 +1,42 @@
 //! What a centre keeps in its database. Everything that more than one centre looks at is here, and every change that
 //! belongs together is one transaction.
 
+mod access;
+mod audit;
+mod calendars;
 mod centres;
+mod duties;
 mod error;
+mod idempotency;
+mod kinds;
 pub(crate) mod message;
+mod operations;
 mod outbox;
 mod page;
+mod retention;
 pub(crate) mod rows;
 mod runs;
 pub(crate) mod schedules;
 mod search;
 pub(crate) mod shards;
+pub mod tasks;
 pub(crate) mod ticks;
 pub(crate) mod turns;
+mod workers;
 
 use std::sync::Arc;
 
 use leveret_common::clock::Clock;
 use tokio::sync::Notify;
 
+pub use access::{ALL_NAMESPACES, Role, Token, UnknownRole};
+pub use audit::{AuditEntry, AuditSearch};
+pub use calendars::StoredCalendar;
 pub use centres::Centre;
 pub use error::ScheduleError;
+pub use idempotency::{Begun, KEPT, KeptAnswer};
+pub use kinds::StoredKind;
+pub use operations::{Operation, OperationKind, OperationState, Progress};
 pub use outbox::DelayedTask;
 pub use page::Page;
 pub(crate) use rows::over_rows;
@@ -30,6 +46,7 @@ pub use search::ScheduleFilter;
 pub(crate) use shards::lane;
 pub use shards::{SHARDS, Shard};
 pub use ticks::{TickRecord, TickState};
+pub use workers::WorkerRow;
 
 use super::database::Database;
 

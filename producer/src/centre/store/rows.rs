@@ -90,7 +90,12 @@ const INSERT_MESSAGES: Wording = over_rows!(
 
 impl NewMessage {
     /// The message of a tick. What is not published once the schedule's catch-up window is over is given up.
-    pub(crate) fn of_tick(tick: &NewTick, due_at: UnixMillis, plan: &Plan, stored: &StoredMessage) -> Result<Self, DatabaseError> {
+    pub(crate) fn of_tick(
+        tick: &NewTick,
+        due_at: UnixMillis,
+        plan: &Plan,
+        stored: &StoredMessage,
+    ) -> Result<Self, DatabaseError> {
         let waits = tick.state == TickState::Buffered;
         let from = if tick.kind == TickKind::Tick { due_at } else { tick.decided_at };
         Ok(Self {

@@ -221,12 +221,14 @@ impl Store {
         Ok(())
     }
 
-    /// The calendars, if any of these definitions names one.
+    /// The calendars that these definitions name.
     pub(crate) async fn calendars_of<'a>(
         &self,
         definitions: impl IntoIterator<Item = &'a Definition>,
     ) -> Result<Vec<Calendar>, DatabaseError> {
-        let _names_one = definitions.into_iter().any(|definition| !definition.calendars.is_empty());
-        Ok(Vec::new())
+        let mut names: Vec<_> = definitions.into_iter().flat_map(|definition| definition.calendars.clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        Ok(self.calendars_named(&names).await?.into_iter().map(|stored| stored.calendar).collect())
     }
 }

@@ -86,7 +86,8 @@ pub struct Saved {
     pub next: Option<Tick>,
 }
 
-pub(crate) const COLUMNS: &str = "namespace, name, shard, revision, source, definition, paused, next_at, next_due, number,
+pub(crate) const COLUMNS: &str =
+    "namespace, name, shard, revision, source, definition, paused, next_at, next_due, number,
     runs_left, failures, last_tick_at, last_success_at, created_at, changed_at";
 const GET: &str = "SELECT namespace, name, shard, revision, source, definition, paused, next_at, next_due, number,
     runs_left, failures, last_tick_at, last_success_at, created_at, changed_at
@@ -97,7 +98,8 @@ const LOCK: Wording = Wording::Each(
     runs_left, failures, last_tick_at, last_success_at, created_at, changed_at
     FROM leveret_centre_schedules WHERE namespace = $1 AND name = $2 FOR UPDATE",
 );
-const INSERT: &str = "INSERT INTO leveret_centre_schedules (namespace, name, shard, revision, source, definition, next_at,
+const INSERT: &str =
+    "INSERT INTO leveret_centre_schedules (namespace, name, shard, revision, source, definition, next_at,
     next_due, runs_left, created_at, changed_at) VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $9, $9)";
 const REPLACE: &str = "UPDATE leveret_centre_schedules SET shard = $3, revision = revision + 1, source = $4,
     definition = $5, next_at = $6, next_due = $7, runs_left = $8, changed_at = $9 WHERE namespace = $1 AND name = $2";
@@ -111,7 +113,8 @@ const PAUSE: &str = "UPDATE leveret_centre_schedules SET paused = $3, next_at = 
     revision = revision + 1, changed_at = $4 WHERE namespace = $1 AND name = $2";
 const RESUME: &str = "UPDATE leveret_centre_schedules SET paused = NULL, next_at = $3, next_due = $4, failures = 0,
     revision = revision + 1, changed_at = $5 WHERE namespace = $1 AND name = $2";
-const IS_OPEN: &str = "SELECT 1 AS one FROM leveret_centre_ticks WHERE namespace = $1 AND schedule = $2 AND lane IS NOT NULL
+const IS_OPEN: &str =
+    "SELECT 1 AS one FROM leveret_centre_ticks WHERE namespace = $1 AND schedule = $2 AND lane IS NOT NULL
     AND state IN ('buffered', 'pending', 'published', 'running') AND shard = $3 LIMIT 1";
 
 impl Store {
@@ -231,11 +234,8 @@ impl Store {
         }
         let now = self.clock.now();
         let plan = Plan::new(name.clone(), old.definition.clone(), calendars)?;
-        let next = if old.runs_left == Some(0) {
-            None
-        } else {
-            self.first(&mut transaction, &plan, old.shard, now).await?
-        };
+        let next =
+            if old.runs_left == Some(0) { None } else { self.first(&mut transaction, &plan, old.shard, now).await? };
         let mut values = key(name);
         values.extend([next.map(|tick| tick.scheduled_at).into(), next.map(|tick| tick.due_at).into(), now.into()]);
         transaction.execute(RESUME, values).await?;

@@ -22,7 +22,8 @@ pub struct ScheduleFilter {
 }
 
 const REFER: &str = "SELECT namespace, name FROM leveret_centre_schedules WHERE definition LIKE $1 ESCAPE '!'";
-const SET_NEXT: &str = "UPDATE leveret_centre_schedules SET next_at = $3, next_due = $4
+/// The revision says to all centres that what they know of it is old.
+const SET_NEXT: &str = "UPDATE leveret_centre_schedules SET next_at = $3, next_due = $4, revision = revision + 1
     WHERE namespace = $1 AND name = $2 AND revision = $5 AND paused IS NULL";
 const COUNT: &str = "SELECT count(*) AS total FROM leveret_centre_schedules";
 
@@ -77,9 +78,8 @@ impl Store {
         }
         let most = search.value(i64::from(limit) + 1);
         let (columns, conditions) = (schedules::COLUMNS, search.conditions());
-        let statement = format!(
-            "SELECT {columns} FROM leveret_centre_schedules{conditions} ORDER BY namespace, name LIMIT {most}"
-        );
+        let statement =
+            format!("SELECT {columns} FROM leveret_centre_schedules{conditions} ORDER BY namespace, name LIMIT {most}");
         let rows = self.database.search(statement, search.values).await?;
         let items = rows.iter().map(schedules::read).collect::<Result<_, _>>()?;
         Ok(Page::of(items, limit, |last: &StoredSchedule| format!("{}/{}", last.name.namespace(), last.name.name())))
@@ -94,7 +94,7 @@ impl Store {
     }
 
     /// Computes the next tick of the schedules that refer to this calendar, for its days have changed. How many there
-    /// were.
+    /// were; their revisions are raised.
     ///
     /// # Errors
     /// [`ScheduleError`].
@@ -156,4 +156,3 @@ impl Search {
         if self.conditions.is_empty() { String::new() } else { format!(" WHERE {}", self.conditions.join(" AND ")) }
     }
 }
-

@@ -126,7 +126,10 @@ impl Store {
 }
 
 /// The shards that are the holder's until the end of the transaction, with their fences.
-pub(crate) async fn lock_held(transaction: &mut Transaction, holder: &str) -> Result<BTreeMap<i64, i64>, DatabaseError> {
+pub(crate) async fn lock_held(
+    transaction: &mut Transaction,
+    holder: &str,
+) -> Result<BTreeMap<i64, i64>, DatabaseError> {
     let rows = transaction.fetch(HELD, [holder.into()]).await?;
     rows.iter().map(|row| Ok((row.number("shard")?, row.number("fence")?))).collect()
 }

@@ -117,7 +117,8 @@ pub(crate) fn read_kind(row: &Row, column: &str) -> Result<TickKind, DatabaseErr
     })
 }
 
-const HISTORY: &str = "SELECT namespace, schedule, scheduled_at, kind, number, task_id, state, reason, count, decided_at,
+const HISTORY: &str =
+    "SELECT namespace, schedule, scheduled_at, kind, number, task_id, state, reason, count, decided_at,
     published_at, ended_at FROM leveret_centre_ticks
     WHERE namespace = $1 AND schedule = $2 AND (scheduled_at, kind) < ($3, $4)
     ORDER BY scheduled_at DESC, kind DESC LIMIT $5";

@@ -335,7 +335,11 @@ pub(crate) async fn lanes(
 }
 
 /// Lets ticks go that waited.
-pub(crate) async fn let_go(transaction: &mut Transaction, ids: &[TaskId], now: UnixMillis) -> Result<(), DatabaseError> {
+pub(crate) async fn let_go(
+    transaction: &mut Transaction,
+    ids: &[TaskId],
+    now: UnixMillis,
+) -> Result<(), DatabaseError> {
     let rows: Vec<_> = ids.iter().map(|id| (id,)).collect();
     let rows = Value::json(&rows)?;
     transaction.fetch(LET_GO, [rows.clone()]).await?;

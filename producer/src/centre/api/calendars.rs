@@ -1,0 +1,356 @@
+//! Calendars: looked at, changed, imported from iCalendar and CSV.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode},
+    response::{IntoResponse as _, Response},
+};
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use super::{
+    Api, At, Authorised, Everywhere, Operator, Params, Problem, ProblemKind, Viewer,
+    body::{media_type, parse, read},
+    moment::Moment,
+    page::{self, Page},
+    revision::{Base, etag},
+};
+use crate::{
+    centre::store::{ScheduleFilter, StoredCalendar},
+    plan::{Calendar, CalendarDay, InvalidCalendar},
+    schedule::DayKind,
+};
+
+/// The most days of a calendar.
+const MOST_DAYS: usize = 10_000;
+
+/// The routes.
+pub(super) fn routes() -> OpenApiRouter<Api> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(get, put, remove))
+}
+
+/// A calendar.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Calendar)]
+struct View {
+    /// Its name.
+    name: String,
+    /// The days by their dates.
+    days: BTreeMap<String, CalendarDay>,
+    /// Raised with each change: the ETag.
+    revision: i64,
+    /// When it was made.
+    created_at: Moment,
+    /// When it was last changed.
+    changed_at: Moment,
+}
+
+impl From<StoredCalendar> for View {
+    fn from(stored: StoredCalendar) -> Self {
+        Self {
+            name: stored.calendar.name,
+            days: stored.calendar.days,
+            revision: stored.revision,
+            created_at: stored.created_at.into(),
+            changed_at: stored.changed_at.into(),
+        }
+    }
+}
+
+/// A calendar in short.
+#[derive(Debug, Serialize, ToSchema)]
+struct CalendarSummary {
+    /// Its name.
+    name: String,
+    /// How many days it has.
+    days: usize,
+    /// The first of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = Date)]
+    first: Option<String>,
+    /// The last of them. It says nothing about later days.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = Date)]
+    last: Option<String>,
+    /// Raised with each change: the ETag.
+    revision: i64,
+}
+
+impl From<StoredCalendar> for CalendarSummary {
+    fn from(stored: StoredCalendar) -> Self {
+        let days = &stored.calendar.days;
+        Self {
+            days: days.len(),
+            first: days.keys().next().cloned(),
+            last: days.keys().next_back().cloned(),
+            name: stored.calendar.name,
+            revision: stored.revision,
+        }
+    }
+}
+
+/// What a save came to.
+#[derive(Debug, Serialize, ToSchema)]
+struct SavedCalendar {
+    /// Its name.
+    name: String,
+    /// The revision now.
+    revision: i64,
+    /// How many days it has.
+    days: usize,
+    /// How many schedules have another next tick to be computed by it.
+    schedules: u64,
+    /// What is not wrong but should be known.
+    warnings: Vec<String>,
+}
+
+/// The days of a calendar.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"days": {"2027-02-06": {"kind": "work", "note": "make-up workday"}, "2027-12-25": {"kind": "off"}}}))]
+struct Days {
+    /// The days by their dates in ISO 8601.
+    days: BTreeMap<String, CalendarDay>,
+}
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct List {
+    /// The `next` of the page before.
+    #[param(max_length = 4096)]
+    cursor: Option<String>,
+    /// Items on the page. Default 50.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+}
+
+/// Lists calendars
+///
+/// In the order of their names. They belong to no namespace: everybody sees them.
+#[utoipa::path(get, path = "/calendars", tag = "calendars", params(List), responses(
+    (status = 200, description = "A page of them.", body = Page<CalendarSummary>),
+), extensions(("x-role" = json!("viewer"))))]
+async fn list(
+    _: Authorised<Viewer>,
+    State(api): State<Api>,
+    Params(list): Params<List>,
+) -> Result<Json<Page<CalendarSummary>>, Problem> {
+    let limit = page::limit(list.limit)?;
+    let after = page::behind::<String>(list.cursor.as_deref())?.unwrap_or_default();
+    let found = api.store.calendars_after(&after, limit + 1).await?;
+    Ok(Json(Page::of(found, limit, |last| last.calendar.name.clone())?.map(Into::into)))
+}
+
+/// Looks at a calendar
+#[utoipa::path(get, path = "/calendars/{name}", tag = "calendars",
+    params(
+        ("name" = String, Path, description = "Its name.", min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9._-]+$"),
+        ("If-None-Match" = Option<String>, Header, description = "Answers 304 when it is still at this revision."),
+    ),
+    responses(
+        (status = 200, description = "The calendar.", body = View, headers(("ETag" = String, description = "Its revision."))),
+        (status = 304, description = "It is as it was."),
+    ), extensions(("x-role" = json!("viewer"))))]
+async fn get(
+    _: Authorised<Viewer>,
+    State(api): State<Api>,
+    At(name): At<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let stored = find(&api, &name).await?.ok_or_else(|| Problem::not_found(format!("calendar {name}")))?;
+    let tag = etag(stored.revision);
+    if Base::of(&headers)?.is_known(stored.revision) {
+        return Ok((StatusCode::NOT_MODIFIED, tag).into_response());
+    }
+    Ok((tag, Json(View::from(stored))).into_response())
+}
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct Import {
+    /// What the events of an iCalendar body are that do not say so themselves. Default `off`.
+    #[param(inline)]
+    kind: Option<DayKind>,
+    /// The first year for which yearly events of an iCalendar body count. Default: last year.
+    #[param(minimum = 1970, maximum = 9999)]
+    first_year: Option<i16>,
+    /// The last such year. Default: five years from now.
+    #[param(minimum = 1970, maximum = 9999)]
+    last_year: Option<i16>,
+}
+
+/// Makes or changes a calendar
+///
+/// From JSON, or from a file that others publish: iCalendar (`text/calendar`) or CSV (`text/csv`, lines such as
+/// `2027-02-06,work,Spring Festival`). The next ticks of schedules that refer to it are computed anew.
+#[utoipa::path(put, path = "/calendars/{name}", tag = "calendars",
+    params(
+        ("name" = String, Path, description = "Its name.", min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9._-]+$"),
+        ("If-Match" = Option<String>, Header, description = "The ETag that it must have, or `*`: it must be there."),
+        ("If-None-Match" = Option<String>, Header, description = "`*`: it must not be there."),
+        Import,
+    ),
+    request_body(content(
+        (Days = "application/json"),
+        (String = "text/calendar"),
+        (String = "text/csv"),
+    )),
+    responses(
+        (status = 200, description = "It was changed.", body = SavedCalendar, headers(("ETag" = String, description = "Its revision."))),
+        (status = 201, description = "It was made.", body = SavedCalendar, headers(("ETag" = String, description = "Its revision."))),
+        (status = 412, description = "It is not what the change is based on.", body = Problem, content_type = "application/problem+json"),
+    ), extensions(("x-role" = json!("operator")), ("x-everywhere" = json!(true))))]
+async fn put(
+    caller: Authorised<Everywhere<Operator>>,
+    State(api): State<Api>,
+    At(name): At<String>,
+    Params(import): Params<Import>,
+    request: Request,
+) -> Result<Response, Problem> {
+    check_name(&name)?;
+    let headers = request.headers().clone();
+    let before = find(&api, &name).await?;
+    let revision = before.as_ref().map(|before| before.revision);
+    Base::of(&headers)?.check(revision)?;
+    let calendar = calendar(&api, name, &import, request).await?;
+    if calendar.days.len() > MOST_DAYS {
+        return Err(Problem::invalid_part("/days", format!("it has over {MOST_DAYS} days")));
+    }
+    let now = api.store.clock().now();
+    let mut entry = caller.change(now, "calendar.save", &calendar.name);
+    entry.before = before.map(|before| json!({"days": before.calendar.days.len(), "revision": before.revision}));
+    entry.after = Some(json!({"days": calendar.days.len()}));
+    let mut transaction = api.store.database().begin().await?;
+    let saved = api.store.save_calendar(&mut transaction, &calendar, revision).await?;
+    let saved = saved.ok_or_else(|| Problem::new(ProblemKind::PreconditionFailed, "it was changed just now"))?;
+    api.store.audit_in(&mut transaction, &entry).await?;
+    transaction.commit().await?;
+    let (schedules, warnings) = follow(&api, &calendar.name).await?;
+    let answer = SavedCalendar { days: calendar.days.len(), name: calendar.name, revision: saved, schedules, warnings };
+    let status = if revision.is_none() { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, etag(saved), Json(answer)).into_response())
+}
+
+/// Computes the next ticks of the schedules that refer to a calendar which has changed.
+async fn follow(api: &Api, name: &str) -> Result<(u64, Vec<String>), Problem> {
+    let all: Vec<_> = api.store.calendars().await?.into_iter().map(|stored| stored.calendar).collect();
+    match api.store.calendar_changed(name, &all).await {
+        Ok(schedules) => Ok((schedules, Vec::new())),
+        // A schedule that does not go together with it keeps its next tick until it is changed.
+        Err(crate::centre::store::ScheduleError::Invalid(error)) => {
+            Ok((0, vec![format!("a schedule that refers to it cannot follow it: {error}")]))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes a calendar
+///
+/// 409 while schedules refer to it.
+#[utoipa::path(delete, path = "/calendars/{name}", tag = "calendars",
+    params(
+        ("name" = String, Path, description = "Its name.", min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9._-]+$"),
+        ("If-Match" = Option<String>, Header, description = "The ETag that it must have."),
+    ),
+    responses(
+        (status = 204, description = "It is gone."),
+        (status = 409, description = "Schedules refer to it.", body = Problem, content_type = "application/problem+json"),
+        (status = 412, description = "It has changed in the meantime.", body = Problem, content_type = "application/problem+json"),
+    ), extensions(("x-role" = json!("operator")), ("x-everywhere" = json!(true))))]
+async fn remove(
+    caller: Authorised<Everywhere<Operator>>,
+    State(api): State<Api>,
+    At(name): At<String>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let stored = find(&api, &name).await?.ok_or_else(|| Problem::not_found(format!("calendar {name}")))?;
+    Base::of(&headers)?.check(Some(stored.revision))?;
+    if let Some(user) = a_user(&api, &name).await? {
+        let text = format!("the schedule {user} refers to it, and perhaps others: change those first");
+        return Err(Problem::new(ProblemKind::Conflict, text));
+    }
+    let mut entry = caller.change(api.store.clock().now(), "calendar.remove", &name);
+    entry.before = Some(json!({"days": stored.calendar.days.len(), "revision": stored.revision}));
+    let mut transaction = api.store.database().begin().await?;
+    if !api.store.remove_calendar(&mut transaction, &name, stored.revision).await? {
+        return Err(Problem::new(ProblemKind::PreconditionFailed, "it was changed just now"));
+    }
+    api.store.audit_in(&mut transaction, &entry).await?;
+    transaction.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn a_user(api: &Api, calendar: &str) -> Result<Option<String>, Problem> {
+    let filter = ScheduleFilter { text: Some(calendar.to_owned()), ..ScheduleFilter::default() };
+    let mut cursor = None;
+    loop {
+        let page = api.store.schedules(&filter, cursor.as_deref(), 1_000).await?;
+        let refers = |names: &[String]| names.iter().any(|name| name == calendar);
+        if let Some(user) = page.items.iter().find(|schedule| refers(&schedule.definition.calendars)) {
+            return Ok(Some(user.name.to_string()));
+        }
+        let Some(next) = page.next else { return Ok(None) };
+        cursor = Some(next);
+    }
+}
+
+async fn find(api: &Api, name: &str) -> Result<Option<StoredCalendar>, Problem> {
+    check_name(name)?;
+    Ok(api.store.calendar(name).await?)
+}
+
+fn check_name(name: &str) -> Result<(), Problem> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if (1..=100).contains(&name.len()) && name.chars().all(allowed) {
+        return Ok(());
+    }
+    Err(Problem::new(ProblemKind::Malformed, "a calendar's name has 1 to 100 letters, digits, `-`, `_` and `.`"))
+}
+
+async fn calendar(api: &Api, name: String, import: &Import, request: Request) -> Result<Calendar, Problem> {
+    let media_type = media_type(request.headers());
+    let bytes = read(request, api).await?;
+    let text = || std::str::from_utf8(&bytes).map_err(|_| Problem::invalid("the body is no UTF-8"));
+    match media_type.as_str() {
+        "application/json" => {
+            let days = parse::<Days>(&bytes)?.days;
+            for date in days.keys() {
+                if date.len() != 10 || date.parse::<Date>().is_err() {
+                    let pointer = format!("/days/{}", date.replace('~', "~0").replace('/', "~1"));
+                    return Err(Problem::invalid_part(pointer, "this is no date: write it such as \"2027-02-06\""));
+                }
+            }
+            Ok(Calendar { name, days })
+        }
+        "text/csv" => Ok(Calendar::from_csv(&name, text()?)?),
+        "text/calendar" => {
+            let now = jiff::Timestamp::from_millisecond(api.store.clock().now().0).unwrap_or_default();
+            let year = now.to_zoned(jiff::tz::TimeZone::UTC).year();
+            let first = import.first_year.unwrap_or(year.saturating_sub(1));
+            let last = import.last_year.unwrap_or(year.saturating_add(5));
+            if !(1970..=9999).contains(&first) || !(first..=9999).contains(&last) || last - first > 200 {
+                let text = "`first_year` and `last_year` are in this order, from 1970 on, and at most 200 years apart";
+                return Err(Problem::new(ProblemKind::Malformed, text));
+            }
+            Ok(Calendar::from_ical(&name, text()?, import.kind.unwrap_or(DayKind::Off), first..=last)?)
+        }
+        _ => {
+            let text = "send `application/json`, `text/calendar` or `text/csv`";
+            Err(Problem::new(ProblemKind::UnsupportedMediaType, text))
+        }
+    }
+}
+
+impl From<InvalidCalendar> for Problem {
+    fn from(error: InvalidCalendar) -> Self {
+        Self::invalid(error)
+    }
+}

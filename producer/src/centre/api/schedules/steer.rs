@@ -1,0 +1,195 @@
+//! Pausing, resuming and running schedules.
+
+use axum::{Json, extract::State, http::StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::{Place, calendars, name_of, view::Schedule};
+use crate::centre::{
+    api::{
+        Api, At, Authorised, Body, MaybeBody, Operator, Params, Problem, ProblemKind, audit::summary, moment::Moment,
+    },
+    store::Expected,
+};
+
+/// Why it is paused.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"reason": "the mail server is being moved"}))]
+pub(super) struct Reason {
+    /// Why, for people.
+    #[schema(max_length = 1000)]
+    reason: Option<String>,
+}
+
+/// Pauses a schedule
+///
+/// It has no ticks until it is resumed, and those of that time are not made up for.
+#[utoipa::path(post, path = "/schedules/{name}/pause", tag = "schedules",
+    params(
+        ("name" = String, Path, description = "Its name.", min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9._-]+$"),
+        Place,
+    ),
+    request_body = Option<Reason>,
+    responses((status = 200, description = "It is paused.", body = Schedule)),
+    extensions(("x-role" = json!("operator"))))]
+pub(super) async fn pause(
+    caller: Authorised<Operator>,
+    State(api): State<Api>,
+    At(name): At<String>,
+    Params(place): Params<Place>,
+    MaybeBody(reason): MaybeBody<Option<Reason>>,
+) -> Result<Json<Schedule>, Problem> {
+    let name = name_of(&caller, place.namespace.as_deref(), &name)?;
+    let reason = reason.and_then(|reason| reason.reason).unwrap_or_default();
+    if reason.chars().count() > 1_000 {
+        return Err(Problem::invalid_part("/reason", "it has over 1,000 characters"));
+    }
+    api.store.pause_schedule(&name, &reason, Expected::Any).await?;
+    let mut entry = caller.change(api.store.clock().now(), "schedule.pause", name.name());
+    entry.namespace = Some(name.namespace().to_owned());
+    entry.after = Some(json!({"reason": reason}));
+    api.store.audit(&entry).await?;
+    Ok(Json(api.store.schedule(&name).await?.into()))
+}
+
+/// Resumes a schedule
+///
+/// Its next tick is the first after now. One that is not paused stays as it is.
+#[utoipa::path(post, path = "/schedules/{name}/resume", tag = "schedules",
+    params(
+        ("name" = String, Path, description = "Its name.", min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9._-]+$"),
+        Place,
+    ),
+    responses((status = 200, description = "It is not paused.", body = Schedule)),
+    extensions(("x-role" = json!("operator"))))]
+pub(super) async fn resume(
+    caller: Authorised<Operator>,
+    State(api): State<Api>,
+    At(name): At<String>,
+    Params(place): Params<Place>,
+) -> Result<Json<Schedule>, Problem> {
+    let name = name_of(&caller, place.namespace.as_deref(), &name)?;
+    let before = api.store.schedule(&name).await?;
+    let calendars = calendars(&api, &before.definition.calendars).await?;
+    api.store.resume_schedule(&name, &calendars, Expected::Any).await?;
+    if before.paused.is_some() {
+        let mut entry = caller.change(api.store.clock().now(), "schedule.resume", name.name());
+        entry.namespace = Some(name.namespace().to_owned());
+        entry.before = Some(json!({"reason": before.paused}));
+        api.store.audit(&entry).await?;
+    }
+    Ok(Json(api.store.schedule(&name).await?.into()))
+}
+
+/// How it is to run.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"payload": {"day": "2027-01-01"}}))]
+pub(super) struct Run {
+    /// Arguments in place of the definition's.
+    #[serde(default, deserialize_with = "present")]
+    payload: Option<Value>,
+}
+
+/// `null` is a value as any other.
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+/// The task that was made.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Made {
+    /// Its id.
+    task_id: String,
+}
+
+/// Runs a schedule now
+///
+/// Whether it is paused or not; its own ticks stay as they are. Where its runs may not overlap it waits for those that
+/// have not ended.
+#[utoipa::path(post, path = "/schedules/{name}/run", tag = "schedules",
+    params(
+        ("name" = String, Path, description = "Its name.", min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9._-]+$"),
+        Place,
+    ),
+    request_body = Option<Run>,
+    responses((status = 202, description = "It is to run.", body = Made)),
+    extensions(("x-role" = json!("operator"))))]
+pub(super) async fn run(
+    caller: Authorised<Operator>,
+    State(api): State<Api>,
+    At(name): At<String>,
+    Params(place): Params<Place>,
+    MaybeBody(run): MaybeBody<Option<Run>>,
+) -> Result<(StatusCode, Json<Made>), Problem> {
+    let name = name_of(&caller, place.namespace.as_deref(), &name)?;
+    let definition = api.store.schedule(&name).await?.definition;
+    let calendars = calendars(&api, &definition.calendars).await?;
+    let payload = run.and_then(|run| run.payload);
+    let task_id = api.store.run_schedule_now(&name, payload.clone(), &calendars).await?;
+    let mut entry = caller.change(api.store.clock().now(), "schedule.run", name.name());
+    entry.namespace = Some(name.namespace().to_owned());
+    entry.after = Some(json!({"task_id": task_id, "payload": payload.as_ref().map(|payload| summary(payload))}));
+    api.store.audit(&entry).await?;
+    Ok((StatusCode::ACCEPTED, Json(Made { task_id: task_id.to_string() })))
+}
+
+/// Which ticks to run.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"from": "2027-01-01T00:00:00Z", "until": "2027-01-02T00:00:00Z", "limit": 100}))]
+pub(super) struct Range {
+    /// From this moment on.
+    from: Moment,
+    /// Up to this moment, and with it.
+    until: Moment,
+    /// At most so many, the oldest. Default 100.
+    #[schema(minimum = 1, maximum = 10000)]
+    limit: Option<u32>,
+}
+
+/// How many ticks run.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Backfilled {
+    /// How many; those that were backfilled before do not count.
+    ticks: usize,
+}
+
+/// Runs the ticks of a past range
+///
+/// Whether they ran at their time or not, the oldest first. Where its runs may not overlap they run one after another.
+#[utoipa::path(post, path = "/schedules/{name}/backfill", tag = "schedules",
+    params(
+        ("name" = String, Path, description = "Its name.", min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9._-]+$"),
+        Place,
+    ),
+    request_body = Range,
+    responses((status = 202, description = "They are to run.", body = Backfilled)),
+    extensions(("x-role" = json!("operator"))))]
+pub(super) async fn backfill(
+    caller: Authorised<Operator>,
+    State(api): State<Api>,
+    At(name): At<String>,
+    Params(place): Params<Place>,
+    Body(range): Body<Range>,
+) -> Result<(StatusCode, Json<Backfilled>), Problem> {
+    let name = name_of(&caller, place.namespace.as_deref(), &name)?;
+    let limit = range.limit.unwrap_or(100);
+    if !(1..=10_000).contains(&limit) {
+        return Err(Problem::invalid_part("/limit", "it is 1 to 10,000"));
+    }
+    let now = api.store.clock().now();
+    if range.until < range.from || range.until.0 > now {
+        return Err(Problem::new(ProblemKind::Invalid, "`until` is not before `from`, and not in the future"));
+    }
+    let definition = api.store.schedule(&name).await?.definition;
+    let calendars = calendars(&api, &definition.calendars).await?;
+    let ticks = api.store.backfill_schedule(&name, range.from.0, range.until.0, limit, &calendars).await?;
+    let mut entry = caller.change(now, "schedule.backfill", name.name());
+    entry.namespace = Some(name.namespace().to_owned());
+    entry.after = Some(json!({"from": range.from, "until": range.until, "ticks": ticks}));
+    api.store.audit(&entry).await?;
+    Ok((StatusCode::ACCEPTED, Json(Backfilled { ticks })))
+}

@@ -1,0 +1,18 @@
+//! What a centre sees: what becomes of tasks, and which workers there are.
+//!
+//! The events of tasks wait in the queue `<namespace>.centre`, which all centres read together; an event is acknowledged
+//! once it is in the database. Workers are followed by each centre by itself.
+
+mod events;
+mod keeper;
+mod metrics;
+mod read;
+mod relay;
+mod retention;
+mod start;
+mod workers;
+
+pub use metrics::WatchStats;
+pub use retention::Retention;
+pub use start::{Announcer, RunningWatcher, WatchError, WatchOptions, Watcher};
+pub use workers::{KnownWorker, TaskKind, WorkerStatus, Workers};

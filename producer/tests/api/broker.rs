@@ -1,0 +1,349 @@
+//! What needs a broker and workers: publishing, steering, events.
+
+use std::time::Duration;
+
+use leveret_common::{
+    client::Client,
+    clock::Clock,
+    config::BrokerSettings,
+    control::Control,
+    limit::{LimitName, LimitSettings},
+    link::{Link, Role},
+    registry::Registry,
+    task::Task,
+};
+use leveret_producer::centre::{
+    api::{Api, ApiSettings, Broker as Way},
+    store::Role as TokenRole,
+    watch::{RunningWatcher, WatchOptions, Watcher},
+};
+use leveret_testkit::{Broker, Vhost, eventually};
+use leveret_worker::{
+    builder::{Worker, WorkerBuilder},
+    context::Context,
+    control::ControlSettings,
+    handler::Job,
+    options::QueueOptions,
+    outcome::{Error, Outcome},
+    policy::TaskPolicy,
+    run::RunningWorker,
+};
+use reqwest::Response;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::site::{Site, json, problem, settings};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A task that does what its arguments say.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+struct Probe(Value);
+
+impl Task for Probe {
+    const NAME: &'static str = "probe";
+
+    fn schema() -> Option<Value> {
+        Some(json!({"type": "object", "required": ["do"]}))
+    }
+}
+
+/// A centre with a broker and a watcher.
+struct Place {
+    site: Site,
+    vhost: Vhost,
+    settings: BrokerSettings,
+    _watcher: RunningWatcher,
+}
+
+impl Place {
+    async fn new() -> Self {
+        Self::with(settings()).await
+    }
+
+    async fn with(api: ApiSettings) -> Self {
+        let vhost = Broker::shared().await.vhost().await;
+        let settings = BrokerSettings::new(vhost.url()).unwrap();
+        let client = Client::connect(settings.clone()).await.unwrap();
+        let link = Link::open(settings.clone().into(), Role::Admin);
+        let control = Control::on(link.clone()).unwrap();
+        let registry = Registry::on(link, Clock::system()).unwrap();
+        let way = Way { client, control, registry };
+        let patience = Duration::from_secs(5);
+        let mut watching = None;
+        let site = Site::with(ApiSettings { patience, ..api }, async |api: Api| {
+            let watcher = Watcher::start(api.store.clone(), settings.clone(), WatchOptions::default()).await.unwrap();
+            let api = api.broker(way).announcer(watcher.announcer());
+            watching = Some(watcher);
+            api
+        });
+        Self { site: site.await, vhost, settings, _watcher: watching.unwrap() }
+    }
+
+    fn builder(&self) -> WorkerBuilder {
+        let handler = async |context: Context, job: Job<Probe>| match job.arguments.0["do"].as_str() {
+            Some("wait") => {
+                context.cancelled().await;
+                Err(context.cancelled_error())
+            }
+            Some("reject") if job.arguments.0["times"].is_null() => Ok(Outcome::Reject("as you wish".to_owned())),
+            _ => Ok::<_, Error>(Outcome::Result(job.arguments.0)),
+        };
+        Worker::builder(self.settings.clone())
+            .control(ControlSettings::default().beat(Duration::from_millis(200)))
+            .policy(TaskPolicy::default())
+            .queue("default", QueueOptions::concurrency(4))
+            .task(handler)
+    }
+
+    /// A worker at work, which the centre knows.
+    async fn working(&self) -> (RunningWorker, String) {
+        let worker = self.builder().build().unwrap().start().await.unwrap();
+        worker.attached().await.unwrap();
+        let instance = eventually(PATIENCE, async || {
+            let workers = self.site.get("/api/v1/workers?presence=live").await;
+            workers["items"][0]["instance"].as_str().map(str::to_owned)
+        });
+        (worker, instance.await)
+    }
+
+    async fn publish(&self, body: Value) -> Value {
+        self.site.send("POST", "/api/v1/tasks", &body, 201).await
+    }
+
+    /// A task once it is in this state.
+    async fn reaches(&self, id: &str, state: &str) -> Value {
+        let path = format!("/api/v1/tasks/{id}");
+        eventually(PATIENCE, async || {
+            let found = self.site.ask("GET", &path).send().await.unwrap();
+            let task: Value = found.json().await.unwrap();
+            if task["state"] == state { Ok(task) } else { Err(task.to_string()) }
+        })
+        .await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_is_followed_from_its_publish_to_its_result() {
+    let place = Place::new().await;
+    let nowhere = json!({"task": "probe", "arguments": {"do": "x"}, "queue": "nobody"});
+    problem(place.site.ask("POST", "/api/v1/tasks").json(&nowhere).send().await.unwrap(), 409).await;
+    let (_worker, _) = place.working().await;
+    let body = json!({"task": "probe", "arguments": {"do": "echo"}, "labels": {"team": "billing"}});
+    let response = place.site.ask("POST", "/api/v1/tasks").json(&body).send().await.unwrap();
+    let location = response.headers()["location"].to_str().unwrap().to_owned();
+    let made = json(response, 201).await;
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(
+        (&made["state"], &made["queue"], location),
+        (&json!("published"), &json!("default"), format!("/api/v1/tasks/{id}"))
+    );
+    let done = place.reaches(id, "done").await;
+    assert_eq!(done["result"], json!({"do": "echo"}));
+    assert_eq!((&done["attempt"], &done["labels"]["team"]), (&json!(1), &json!("billing")));
+    assert_eq!(done["attempts"][0]["state"], "done");
+    let found = place.site.get("/api/v1/tasks?state=done,dead&label=team=billing&task=probe").await;
+    assert_eq!(found["items"][0]["id"], id);
+    assert_eq!(place.site.get("/api/v1/task-counts").await["states"]["done"], 1);
+    // A kind that a worker announces has its schema, too.
+    let kind = place.site.get("/api/v1/task-kinds/probe").await;
+    assert_eq!((&kind["workers"], &kind["registered"]), (&json!(1), &json!(false)));
+    let wrong = json!({"task": "probe", "arguments": {"undo": 1}});
+    problem(place.site.ask("POST", "/api/v1/tasks").json(&wrong).send().await.unwrap(), 422).await;
+    problem(place.site.ask("GET", "/api/v1/tasks/none-such").send().await.unwrap(), 404).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_tasks_are_published_at_once() {
+    let place = Place::new().await;
+    let (_worker, _) = place.working().await;
+    let good = json!({"task": "probe", "arguments": {"do": "echo"}});
+    let lost = json!({"task": "other", "queue": "nobody"});
+    let later = json!({"task": "probe", "arguments": {"do": "echo"}, "delay": "1h"});
+    let batch = json!({"tasks": [good, lost, later]});
+    let answer = place.site.send("POST", "/api/v1/task-batches", &batch, 200).await;
+    assert_eq!(answer["failed"], 1);
+    assert_eq!(answer["tasks"][1]["problem"]["status"], 409);
+    assert_eq!(answer["tasks"][2]["published"]["state"], "scheduled");
+    place.reaches(answer["tasks"][0]["published"]["id"].as_str().unwrap(), "done").await;
+    // What cannot be read keeps all of them back.
+    let wrong = json!({"tasks": [{"task": "probe", "arguments": {"do": "echo"}}, {"task": "probe", "max_attempts": 0, "arguments": {"do": 1}}]});
+    let refused = place.site.ask("POST", "/api/v1/task-batches").json(&wrong).send().await.unwrap();
+    assert_eq!(problem(refused, 422).await["errors"][0]["pointer"], "/tasks/1/max_attempts");
+    assert_eq!(place.site.get("/api/v1/tasks").await["items"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_are_cancelled_while_they_are_held_and_while_they_run() {
+    let place = Place::new().await;
+    let (_worker, _) = place.working().await;
+    let held = place.publish(json!({"task": "probe", "arguments": {"do": "echo"}, "delay": "1h"})).await;
+    let held = held["id"].as_str().unwrap();
+    assert_eq!(place.site.get("/api/v1/delayed-tasks").await["items"][0]["arguments"], json!({"do": "echo"}));
+    let steer = async |id: &str, verb: &str, body: Value| {
+        place.site.ask("POST", &format!("/api/v1/tasks/{id}/{verb}")).json(&body).send().await.unwrap()
+    };
+    let moved = json(steer(held, "reschedule", json!({"at": "2100-01-01T00:00:00Z"})).await, 200).await;
+    assert_eq!(moved["due_at"], "2100-01-01T00:00:00.000Z");
+    assert_eq!(place.reaches(held, "scheduled").await["due_at"], moved["due_at"]);
+    assert_eq!(json(steer(held, "cancel", json!({"reason": "no more"})).await, 200).await["was"], "held");
+    assert_eq!(place.reaches(held, "cancelled").await["error"], "no more");
+    problem(steer(held, "cancel", json!({})).await, 409).await;
+    problem(steer(held, "reschedule", json!({"delay": "1m"})).await, 409).await;
+
+    let running = place.publish(json!({"task": "probe", "arguments": {"do": "wait"}})).await;
+    let running = running["id"].as_str().unwrap();
+    place.reaches(running, "running").await;
+    assert_eq!(json(steer(running, "cancel", json!({"reason": "enough"})).await, 200).await["was"], "running");
+    assert_eq!(place.reaches(running, "cancelled").await["error"], "enough");
+    problem(steer("none-such", "cancel", json!({})).await, 404).await;
+    // What another namespace has is not even there.
+    let other = place.site.token(TokenRole::Operator, "billing").await;
+    let request = place.site.ask_as(&other, "POST", &format!("/api/v1/tasks/{running}/cancel"));
+    problem(request.send().await.unwrap(), 404).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_task_runs_again() {
+    let place = Place::new().await;
+    let (_worker, _) = place.working().await;
+    let made = place.publish(json!({"task": "probe", "arguments": {"do": "reject"}})).await;
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(place.reaches(id, "dead").await["reason"], "rejected");
+    let retry = || place.site.ask("POST", &format!("/api/v1/tasks/{id}/retry"));
+    let again = eventually(PATIENCE, async || {
+        // The event may be faster than the dead letter.
+        let response: Response = retry().send().await.unwrap();
+        (response.status().as_u16() == 200).then_some(response)
+    });
+    assert_eq!(json(again.await, 200).await["queue"], "default");
+    let path = format!("/api/v1/tasks/{id}");
+    eventually(PATIENCE, async || place.site.get(&path).await["replays"] == 1).await;
+    let log = place.site.get("/api/v1/audit?action=task.retry").await;
+    assert_eq!(log["items"][0]["object"], id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_is_looked_at_and_steered() {
+    let place = Place::new().await;
+    let (_worker, instance) = place.working().await;
+    let path = format!("/api/v1/workers/{instance}");
+    let worker = place.site.get(&path).await;
+    assert_eq!((&worker["presence"], &worker["queues"][0]["concurrency"]), (&json!("live"), &json!(4)));
+    eventually(PATIENCE, async || place.site.get(&path).await["tasks"][0] == "probe").await;
+    assert_eq!(place.site.get(&format!("{path}/stats")).await["state"], "running");
+    place.publish(json!({"task": "probe", "arguments": {"do": "wait"}})).await;
+    eventually(PATIENCE, async || place.site.get(&format!("{path}/running")).await["total"] == 1).await;
+
+    let tell = async |method: &str, verb: &str, body: Value, status: u16| {
+        place.site.send(method, &format!("{path}/{verb}"), &body, status).await
+    };
+    tell("PUT", "concurrency", json!({"queue": "default", "tasks": 2}), 200).await;
+    eventually(PATIENCE, async || place.site.get(&path).await["queues"][0]["concurrency"] == 2).await;
+    tell("PUT", "concurrency", json!({"queue": "other", "tasks": 2}), 409).await;
+    tell("PUT", "concurrency", json!({"queue": "default", "tasks": 0}), 422).await;
+    tell("POST", "pause", json!({"queue": "default", "reason": "moving"}), 200).await;
+    eventually(PATIENCE, async || place.site.get(&path).await["queues"][0]["paused"]["reason"] == "moving").await;
+    tell("POST", "resume", json!({"queue": "default"}), 200).await;
+    json(place.site.ask("POST", &format!("{path}/drain")).send().await.unwrap(), 200).await;
+    eventually(PATIENCE, async || place.site.get(&path).await["state"] == "draining").await;
+    let log = place.site.get("/api/v1/audit?action=worker").await;
+    assert_eq!(log["items"].as_array().unwrap().len(), 4, "{log}");
+    let none = "/api/v1/workers/01900000-0000-7000-8000-000000000000";
+    problem(place.site.ask("GET", none).send().await.unwrap(), 404).await;
+    problem(place.site.ask("POST", &format!("{none}/drain")).send().await.unwrap(), 404).await;
+    problem(place.site.ask("GET", "/api/v1/workers/mail").send().await.unwrap(), 400).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_is_listed_and_changed() {
+    let name = LimitName::new("api").unwrap();
+    let limits = [(name, LimitSettings::concurrency(5))].into();
+    let place = Place::with(ApiSettings { limits, ..settings() }).await;
+    let listed = place.site.get("/api/v1/limits").await;
+    assert_eq!((&listed["items"][0]["name"], &listed["items"][0]["concurrency"]), (&json!("api"), &json!(5)));
+    let change = async |body: Value| place.site.ask("PATCH", "/api/v1/limits/api").json(&body).send().await.unwrap();
+    problem(change(json!({"concurrency": 2})).await, 404).await;
+    let (_worker, _) = place.working().await;
+    // This worker has no such limit.
+    problem(change(json!({"concurrency": 2})).await, 409).await;
+    for wrong in
+        [json!({}), json!({"concurrency": 0}), json!({"rate": "fast"}), json!({"reset": true, "concurrency": 1})]
+    {
+        problem(change(wrong).await, 422).await;
+    }
+}
+
+/// Reads events from a stream until one is as wanted.
+struct Events {
+    response: Response,
+    text: String,
+}
+
+impl Events {
+    async fn next(&mut self, wanted: impl Fn(&str, &Value) -> bool) -> Value {
+        let reading = async {
+            loop {
+                while let Some((event, rest)) = self.text.split_once("\n\n") {
+                    let field = |name: &str| {
+                        let found = event.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+                        found.unwrap_or_default().to_owned()
+                    };
+                    let (kind, data) = (field("event"), serde_json::from_str(&field("data")).unwrap_or(Value::Null));
+                    self.text = rest.to_owned();
+                    if wanted(&kind, &data) {
+                        return data;
+                    }
+                }
+                let chunk = self.response.chunk().await.unwrap().unwrap();
+                self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+            }
+        };
+        tokio::time::timeout(PATIENCE, reading).await.unwrap()
+    }
+}
+
+async fn events(site: &Site, token: &str, query: &str) -> Events {
+    let response = site.ask_as(token, "GET", &format!("/api/v1/events{query}")).send().await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    Events { response, text: String::new() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_told_as_they_happen_and_begin_with_how_things_are() {
+    let place = Place::new().await;
+    let (_worker, instance) = place.working().await;
+    let mut all = events(&place.site, &place.site.admin, "").await;
+    let snapshot = all.next(|kind, _| kind == "snapshot").await;
+    assert_eq!(snapshot["workers"][0]["instance"], instance);
+    let other = place.site.token(TokenRole::Viewer, "billing").await;
+    let mut billing = events(&place.site, &other, "?kinds=task,schedule").await;
+    assert!(billing.next(|kind, _| kind == "snapshot").await.get("workers").is_none());
+
+    let made = place.publish(json!({"task": "probe", "arguments": {"do": "echo"}})).await;
+    let done = all.next(|kind, data| kind == "task" && data["state"] == "done").await;
+    assert_eq!(done["id"], made["id"]);
+    let definition = json!({"every": "1h", "task": "report"});
+    place.site.send("PUT", "/api/v1/schedules/hourly", &definition, 201).await;
+    let saved = all.next(|kind, _| kind == "schedule").await;
+    assert_eq!((&saved["action"], &saved["name"]), (&json!("schedule.save"), &json!("hourly")));
+    place.site.send("PUT", "/api/v1/schedules/daily?namespace=billing", &definition, 201).await;
+    // The first that the other namespace hears of is its own.
+    let saved = billing.next(|kind, _| kind != "snapshot" && !kind.is_empty()).await;
+    assert_eq!(saved["name"], "daily");
+    let drain = format!("/api/v1/workers/{instance}/drain");
+    json(place.site.ask("POST", &drain).send().await.unwrap(), 200).await;
+    let draining = all.next(|kind, data| kind == "worker" && data["worker"]["state"] == "draining").await;
+    assert_eq!(draining["what"], "changed");
+
+    problem(place.site.ask_as(&other, "GET", "/api/v1/events?kinds=worker").send().await.unwrap(), 403).await;
+    problem(place.site.ask("GET", "/api/v1/events?kinds=weather").send().await.unwrap(), 400).await;
+    // A server that stops ends its streams.
+    let stop = tokio::spawn(place.site.server.stop());
+    tokio::time::timeout(PATIENCE, async { while all.response.chunk().await.is_ok_and(|chunk| chunk.is_some()) {} })
+        .await
+        .unwrap();
+    stop.await.unwrap();
+    drop(place.vhost);
+}

@@ -1,0 +1,13 @@
+//! The REST interface, asked over HTTP.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test reports by failing")]
+
+mod access;
+mod broker;
+mod contract;
+mod dead;
+mod frame;
+mod fuzz;
+
+mod schedules;
+mod site;

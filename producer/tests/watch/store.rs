@@ -1,0 +1,133 @@
+//! Rows follow from what was learnt, not from its order.
+
+use leveret_common::{clock::Clock, event::Happening};
+use leveret_producer::centre::store::tasks::{RecordedState, TaskState};
+use proptest::{
+    prelude::*,
+    strategy::ValueTree,
+    test_runner::{Config, TestRunner},
+};
+
+use crate::stage::*;
+
+fn all_of_it() -> Vec<leveret_producer::centre::store::tasks::Told> {
+    let progress = leveret_common::event::Progress { cursor: 3, total: Some(10), note: None };
+    let result = serde_json::json!({ "zero": "a\0b", "pages": [1, 2] });
+    vec![
+        started("a", 0),
+        event("a", 5, Happening::Progress(progress)),
+        failed("a", 10, "no such host"),
+        attempt(2, started("a", 120)),
+        attempt(2, event("a", 125, Happening::Snoozed { ran_ms: 5, retry_at: START })),
+        attempt(2, started("a", 150)),
+        attempt(2, event("a", 160, Happening::done(10, Some(&result)))),
+        started("b", 1),
+        failed("b", 2, "zero \0"),
+        done("c", 9),
+    ]
+}
+
+/// The same rows, whatever the order, the batches and the repetitions; and with two centres at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn any_order_gives_the_same_rows() {
+    both(async |url| {
+        let mut runner = TestRunner::new(Config::default());
+        let mut wanted = None;
+        for round in 0..8 {
+            let (first, second) = (store(&url, Clock::held(START)).await, store(&url, Clock::held(START)).await);
+            first.database().execute("DELETE FROM leveret_centre_tasks", []).await.unwrap();
+            let mut events = all_of_it();
+            events.extend(all_of_it());
+            if round > 0 {
+                events = Just(events).prop_shuffle().new_tree(&mut runner).unwrap().current();
+            }
+            let published = [record("a", -20, RecordedState::Published)];
+            let (left, right) = events.split_at(events.len() / 2);
+            let (one, other) = tokio::join!(
+                async {
+                    for batch in left.chunks(3) {
+                        first.apply(batch).await.unwrap();
+                    }
+                },
+                async {
+                    second.record_published(&published).await.unwrap();
+                    for batch in right.chunks(4) {
+                        second.apply(batch).await.unwrap();
+                    }
+                },
+            );
+            let ((), ()) = (one, other);
+            let mut rows = Vec::new();
+            for task in ["a", "b", "c"] {
+                rows.push(first.task(&id(task)).await.unwrap().unwrap());
+            }
+            let wanted = wanted.get_or_insert_with(|| rows.clone());
+            assert_eq!(rows, *wanted, "round {round}");
+            first.database().close().await;
+            second.database().close().await;
+        }
+        let wanted: Vec<_> = wanted.unwrap();
+        let states: Vec<_> = wanted.iter().map(|task| (task.state, task.attempt, task.attempts.len())).collect();
+        assert_eq!(states, [(TaskState::Done, 2, 2), (TaskState::Retrying, 1, 1), (TaskState::Done, 1, 1)]);
+        assert_eq!(wanted[0].result.as_ref().unwrap()["pages"], serde_json::json!([1, 2]));
+        assert_eq!(wanted[0].created_at.0, START.0 - 20);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repetition_changes_nothing() {
+    both(async |url| {
+        let clock = Clock::held(START);
+        let store = store(&url, clock.clone()).await;
+        assert_eq!(store.apply(&all_of_it()).await.unwrap().changed.len(), 3);
+        let before = store.task(&id("a")).await.unwrap().unwrap();
+        clock.advance(PATIENCE);
+        assert_eq!(store.apply(&all_of_it()).await.unwrap().changed, []);
+        assert_eq!(store.task(&id("a")).await.unwrap().unwrap(), before);
+        let news = store.apply(&[attempt(2, started("b", 200)), done("c", 9)]).await.unwrap().changed;
+        assert_eq!(
+            news.iter().map(|task| (task.id.as_str(), task.state)).collect::<Vec<_>>(),
+            [("b", TaskState::Running)]
+        );
+        assert_eq!(news[0].changed_at, START + PATIENCE);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_centre_holds_is_listed_rescheduled_and_cancelled() {
+    both(async |url| {
+        let store = store(&url, Clock::held(START)).await;
+        let held = |at, due| {
+            let mut held = record("a", at, RecordedState::Scheduled);
+            held.created_at = START;
+            held.due_at = Some(due);
+            held
+        };
+        let state = async || {
+            let task = store.task(&id("a")).await.unwrap().unwrap();
+            (task.state, task.due_at, task.ended_at)
+        };
+        let (soon, later) = (START + PATIENCE, START + PATIENCE + PATIENCE);
+        store.record_published(&[held(0, soon)]).await.unwrap();
+        assert_eq!(state().await, (TaskState::Scheduled, Some(soon), None));
+        store.record_published(&[held(1, later)]).await.unwrap();
+        assert_eq!(state().await, (TaskState::Scheduled, Some(later), None));
+
+        let mut transaction = store.database().begin().await.unwrap();
+        let mut cancelled = held(2, later);
+        (cancelled.state, cancelled.reason) = (RecordedState::Cancelled, Some("not needed".to_owned()));
+        store.record_tasks(&mut transaction, &[cancelled.clone()]).await.unwrap();
+        drop(transaction);
+        assert_eq!(state().await.0, TaskState::Scheduled, "that transaction never happened");
+        store.record_published(&[cancelled]).await.unwrap();
+        assert_eq!(
+            state().await,
+            (TaskState::Cancelled, Some(later), Some(START + std::time::Duration::from_millis(2)))
+        );
+        assert_eq!(store.task(&id("a")).await.unwrap().unwrap().error.as_deref(), Some("not needed"));
+        assert!(store.task(&id("b")).await.unwrap().is_none());
+    })
+    .await;
+}
