@@ -31,6 +31,7 @@ use leveret_testkit::{Broker, Node, Postgres, Vhost, eventually};
 use serde_json::json;
 use tokio::{
     process::{Child, Command},
+    task::JoinSet,
     time::{Instant, sleep_until},
 };
 
@@ -99,7 +100,8 @@ impl Course {
         let vhost = broker.vhost().await;
         let store = open(postgres.url(), Clock::system()).await;
         declare(&vhost).await;
-        let begin = Clock::system().now() + Duration::from_secs(10);
+        let each = Duration::from_millis(10) * u32::try_from(self.schedules).unwrap();
+        let begin = Clock::system().now() + Duration::from_secs(10) + each;
         let expected = self.make_schedules(&store, begin).await;
         assert!(Clock::system().now() < begin, "making the schedules took too long");
         println!("{} schedules, {} ticks in {} s", self.schedules, expected.len(), self.seconds);
@@ -145,6 +147,7 @@ impl Course {
     async fn make_schedules(&self, store: &Store, begin: UnixMillis) -> BTreeMap<(String, i64), TaskId> {
         let end = begin + Duration::from_secs(self.seconds);
         let mut expected = BTreeMap::new();
+        let mut saving = JoinSet::new();
         for index in 0..self.schedules {
             let every = [1, 2, 5, 5, 10, 10, 10, 10, 10, 10][index % 10];
             let schedule = name(&format!("s{index}"));
@@ -156,8 +159,15 @@ impl Course {
                 "missed_limit": 10_000,
                 "payload": index,
             }));
-            store.save_schedule(&schedule, &definition, &[], Source::Api, Expected::Absent).await.unwrap();
             let plan = Plan::new(schedule.clone(), definition, &[]).unwrap();
+            let (store, saved) = (store.clone(), plan.clone());
+            saving.spawn(async move {
+                let (name, definition) = (saved.name(), saved.definition());
+                store.save_schedule(name, definition, &[], Source::Api, Expected::Absent).await.unwrap();
+            });
+            if saving.len() == 8 {
+                saving.join_next().await.unwrap().unwrap();
+            }
             let first = plan.next_after(begin - Duration::from_millis(1));
             for tick in std::iter::successors(first, |tick| plan.next_after(tick.scheduled_at)) {
                 let facts = Facts {
@@ -171,6 +181,7 @@ impl Course {
                 expected.insert((schedule.name().to_owned(), tick.scheduled_at.0), facts.task_id());
             }
         }
+        saving.join_all().await;
         expected
     }
 }
