@@ -159,6 +159,7 @@ impl Centre {
         let asking = ApiSettings { audit_kept, limits: settings.limits.clone(), ..ApiSettings::default() };
         let api = Api::new(store, asking)
             .broker(Broker { client: client.clone(), control, registry })
+            .announcer(watcher.announcer())
             .operations(operations.clone())
             .queues(queues)
             .health(service.health.clone())

@@ -11,6 +11,9 @@ const OLD_TICKS: &str = "DELETE FROM leveret_centre_ticks
         WHERE decided_at < $1 AND state NOT IN ('buffered', 'pending', 'published', 'running')
         ORDER BY decided_at LIMIT $2)";
 const TICKS_BEYOND: &str = "SELECT decided_at FROM leveret_centre_ticks ORDER BY decided_at DESC LIMIT 1 OFFSET $1";
+const OLD_AUDIT: &str = "DELETE FROM leveret_centre_audit WHERE id IN (
+    SELECT id FROM leveret_centre_audit WHERE at < $1 ORDER BY at LIMIT $2)";
+const AUDIT_BEYOND: &str = "SELECT at FROM leveret_centre_audit ORDER BY at DESC LIMIT 1 OFFSET $1";
 
 impl Store {
     /// Lets go of at most `batch` ticks that were decided before then, or before the last `most`, and whose task is not
@@ -25,5 +28,19 @@ impl Store {
             None => before,
         };
         self.database.execute(OLD_TICKS, [before.into(), batch.into()]).await
+    }
+
+    /// Lets go of at most `batch` entries of the audit log from before then, or from before the last `most`. How many they
+    /// were.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn retain_audit(&self, before: UnixMillis, most: u32, batch: u32) -> Result<u64, DatabaseError> {
+        let beyond = self.database.fetch(AUDIT_BEYOND, [most.into()]).await?;
+        let before = match beyond.first() {
+            Some(row) => before.max(row.moment("at")?),
+            None => before,
+        };
+        self.database.execute(OLD_AUDIT, [before.into(), batch.into()]).await
     }
 }

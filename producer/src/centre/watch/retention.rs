@@ -118,6 +118,7 @@ impl Keeping {
         let counts = [
             store.retain_tasks(&tasks, BATCH).await?,
             store.retain_ticks(now - keep.ticks, keep.most_ticks, BATCH).await?,
+            store.retain_audit(now - keep.audit, keep.most_audit, BATCH).await?,
             store.forget_workers(now - MEMORY, BATCH).await?,
         ];
         Ok((counts.iter().sum(), counts.into_iter().max().unwrap_or_default()))
