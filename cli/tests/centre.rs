@@ -1,5 +1,7 @@
 //! The scheduling centre as a person uses it: the real binary, its first token, and the command line over REST.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "this is how a test fails")]
+
 mod common;
 
 use common::{PATIENCE, Running, Site};
