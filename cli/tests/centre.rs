@@ -1,5 +1,7 @@
 //! The scheduling centre as a person uses it: the real binary, its first token, and the command line over REST.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "this is how a test fails")]
+
 mod common;
 
 use common::{PATIENCE, Running, Site};
@@ -77,6 +79,8 @@ async fn the_first_token_opens_it_and_others_are_made_with_it() {
     assert_eq!(mode & 0o777, 0o600);
     let status = site.run(&["centre", "status", "--json"]).await.expect(0).json();
     assert_eq!((&status["centre"]["database"], &status["token"]["role"]), (&json!("sqlite"), &json!("admin")));
+    let centres = status["centres"].as_array().unwrap();
+    assert_eq!((centres.len(), &centres[0]["version"]), (1, &json!(env!("CARGO_PKG_VERSION"))));
     let listed = site.run(&["context", "list"]).await.expect(0).stdout;
     assert!(listed.contains("here") && !listed.contains(centre.token.as_deref().unwrap()), "{listed}");
 

@@ -69,7 +69,7 @@ async fn dead_letters_are_looked_at_and_put_right() {
     for (path, status) in [
         ("/api/v1/queues/mail/dead/id-1", 404),
         ("/api/v1/queues/nowhere/dead", 404),
-        ("/api/v1/queues/a.b/dead", 404),
+        ("/api/v1/queues/a.b/dead", 400),
         ("/api/v1/queues/mail/dead?limit=0", 400),
         ("/api/v1/queues/mail/dead?limit=1001", 400),
     ] {

@@ -12,7 +12,7 @@ use crate::{
     session::Session,
 };
 
-/// Show which version a centre is, and as whom it knows us
+/// Show which version a centre is, as whom it knows us, and which others share its database
 #[derive(Debug, Args)]
 #[command(after_help = "Example: leveret centre status")]
 pub(super) struct Status {}
@@ -68,7 +68,13 @@ impl Status {
         let (api, _) = session.api()?;
         let version: Value = api.get(&["version"], &[]).await?;
         let token: Value = api.get(&["token"], &[]).await?;
-        let json = json!({ "centre": version, "token": token });
+        let (centres, _) = api.list::<Value>(&["centres"], &[], usize::MAX).await?;
+        let alive = centres.iter().map(|centre| {
+            let [name, version, shards, address] = cells(centre, ["/name", "/version", "/shards", "/address"]);
+            format!("{name}  {version}  {shards} of the schedules' parts  {address}")
+        });
+        let alive = alive.collect::<Vec<_>>().join("\n");
+        let json = json!({ "centre": version, "token": token, "centres": centres });
         let names = [
             ("version", "/centre/version"),
             ("database", "/centre/database"),
@@ -76,7 +82,9 @@ impl Status {
             ("role", "/token/role"),
             ("namespace", "/token/namespace"),
         ];
-        session.output.report(&Fields { fields: fields(&json, &names), json })?;
+        let mut shown = fields(&json, &names);
+        shown.push(("centres", alive));
+        session.output.report(&Fields { fields: shown, json })?;
         Ok(Exit::Done)
     }
 }

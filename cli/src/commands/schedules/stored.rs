@@ -47,6 +47,9 @@ pub(super) struct Get {
     of: Named,
 }
 
+/// What goes behind the question mark.
+type Query = Vec<(&'static str, String)>;
+
 /// Which schedule is meant.
 #[derive(Debug, Args)]
 pub(super) struct Named {
@@ -182,7 +185,7 @@ impl Named {
         ["schedules", &self.name].into_iter().chain(more.iter().copied()).collect()
     }
 
-    fn api(&self, session: &Session) -> Result<(Api, Vec<(&'static str, String)>), Failure> {
+    fn api(&self, session: &Session) -> Result<(Api, Query), Failure> {
         let (api, namespace) = session.api()?;
         Ok((api, self.namespace.query(namespace)))
     }

@@ -10,6 +10,7 @@ use axum::{
     http::{HeaderValue, header, request::Parts},
 };
 use leveret_common::clock::UnixMillis;
+use tokio::time::Instant;
 
 use super::{Api, Problem, ProblemKind, guard::RequestId};
 use crate::{
@@ -204,13 +205,13 @@ async fn find(parts: &Parts, api: &Api) -> Result<Token, Problem> {
     };
     let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
     let address = address.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |ConnectInfo(address)| address.ip());
-    if let Some(wait) = api.gate.wait(address) {
+    if let Some(wait) = api.gate.wait(address, Instant::now()) {
         let text = format!("too many wrong tokens from {address}: wait");
         let seconds = HeaderValue::from(wait.as_secs().max(1));
         return Err(Problem::new(ProblemKind::TooManyRequests, text).header(header::RETRY_AFTER, seconds));
     }
     let Some(token) = api.store.token_by_secret(secret).await? else {
-        api.gate.wrong(address);
+        api.gate.wrong(address, Instant::now());
         return Err(refused("this token is not known, or has ended"));
     };
     if let Err(error) = api.store.token_used(&token).await {

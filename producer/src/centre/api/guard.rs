@@ -101,7 +101,7 @@ async fn readable(response: Response, id: &str) -> Response {
     let (mut parts, body) = response.into_parts();
     let problem = match parts.extensions.remove::<Problem>() {
         Some(problem) => problem,
-        None if parts.headers.get(header::CONTENT_TYPE).is_some_and(|value| is_ours(value)) => {
+        None if parts.headers.get(header::CONTENT_TYPE).is_some_and(is_ours) => {
             return Response::from_parts(parts, body);
         }
         None => {

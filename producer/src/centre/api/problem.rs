@@ -1,5 +1,7 @@
 //! Errors as RFC 9457 has them: `application/problem+json`.
 
+use std::borrow::Cow;
+
 use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -7,7 +9,10 @@ use axum::{
 use leveret_common::{control::ControlError, link::PublishError, message::InvalidMessage, topology::InvalidName};
 use serde::Serialize;
 use tracing::error;
-use utoipa::ToSchema;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 use crate::{
     centre::database::DatabaseError,
@@ -15,6 +20,10 @@ use crate::{
 };
 
 /// What went wrong, for programs and for people.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Problem(Box<Details>);
+
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Problem, example = json!({
     "type": "urn:leveret:problem:invalid",
@@ -24,7 +33,7 @@ use crate::{
     "instance": "urn:uuid:0199c2a5-5f0c-7c3e-8f3a-2f9d6f2f1f10",
     "errors": [{"pointer": "/cron", "detail": "there is no month 13"}],
 }))]
-pub struct Problem {
+struct Details {
     /// What kind of problem, as a URN that stays the same.
     #[serde(rename = "type")]
     kind: String,
@@ -44,6 +53,22 @@ pub struct Problem {
     errors: Vec<PartError>,
     #[serde(skip)]
     headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl PartialSchema for Problem {
+    fn schema() -> RefOr<Schema> {
+        Details::schema()
+    }
+}
+
+impl ToSchema for Problem {
+    fn name() -> Cow<'static, str> {
+        Details::name()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        Details::schemas(schemas);
+    }
 }
 
 /// What is wrong with a part of the request.
@@ -169,7 +194,7 @@ impl Problem {
     /// A problem with what happened and what to do about it.
     pub fn new(kind: ProblemKind, detail: impl Into<String>) -> Self {
         let (status, slug, title) = kind.parts();
-        Self {
+        Self(Box::new(Details {
             kind: format!("urn:leveret:problem:{slug}"),
             title: title.to_owned(),
             status: status.as_u16(),
@@ -177,7 +202,7 @@ impl Problem {
             instance: None,
             errors: Vec::new(),
             headers: Vec::new(),
-        }
+        }))
     }
 
     /// There is no such thing.
@@ -218,17 +243,17 @@ impl Problem {
     /// Adds what is wrong with a part of the body, which is found by a JSON Pointer.
     #[must_use]
     pub fn part(mut self, pointer: impl Into<String>, detail: impl Into<String>) -> Self {
-        self.errors.push(PartError { pointer: pointer.into(), detail: detail.into() });
+        self.0.errors.push(PartError { pointer: pointer.into(), detail: detail.into() });
         self
     }
 
     /// The same of a body that is part of another one.
     #[must_use]
     pub(super) fn within(mut self, pointer: &str) -> Self {
-        for part in &mut self.errors {
+        for part in &mut self.0.errors {
             part.pointer.insert_str(0, pointer);
         }
-        if self.errors.is_empty() {
+        if self.0.errors.is_empty() {
             let detail = self.detail().to_owned();
             return self.part(pointer, detail);
         }
@@ -238,25 +263,25 @@ impl Problem {
     /// Adds a header to the answer.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.0.headers.push((name, value));
         self
     }
 
     /// Names the request.
     #[must_use]
     pub(super) fn of_request(mut self, request_id: &str) -> Self {
-        self.instance = Some(format!("urn:uuid:{request_id}"));
+        self.0.instance = Some(format!("urn:uuid:{request_id}"));
         self
     }
 
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     /// What happened and what to do about it.
     pub fn detail(&self) -> &str {
-        self.detail.as_deref().unwrap_or_default()
+        self.0.detail.as_deref().unwrap_or_default()
     }
 
     /// The body of the answer.
@@ -271,7 +296,7 @@ pub(super) const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("applicati
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = (self.status(), [(header::CONTENT_TYPE, PROBLEM_JSON)], self.body()).into_response();
-        for (name, value) in &self.headers {
+        for (name, value) in &self.0.headers {
             response.headers_mut().insert(name, value.clone());
         }
         // The guard writes the request's id into it.

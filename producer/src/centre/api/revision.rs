@@ -19,7 +19,7 @@ impl Base {
     /// # Errors
     /// 400 when one cannot be read.
     pub fn of(headers: &HeaderMap) -> Result<Self, Problem> {
-        Ok(Self { is: revisions(headers, header::IF_MATCH)?, is_not: revisions(headers, header::IF_NONE_MATCH)? })
+        Ok(Self { is: revisions(headers, &header::IF_MATCH)?, is_not: revisions(headers, &header::IF_NONE_MATCH)? })
     }
 
     /// Whether the request says what it is based on.
@@ -51,8 +51,8 @@ impl Base {
     }
 }
 
-fn revisions(headers: &HeaderMap, name: header::HeaderName) -> Result<Option<Vec<i64>>, Problem> {
-    let mut values = headers.get_all(&name).iter().peekable();
+fn revisions(headers: &HeaderMap, name: &header::HeaderName) -> Result<Option<Vec<i64>>, Problem> {
+    let mut values = headers.get_all(name).iter().peekable();
     if values.peek().is_none() {
         return Ok(None);
     }

@@ -6,8 +6,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::{
-    Api, Problem, ProblemKind, audit, calendars, dead, document, events, guard, idempotency, kinds, limits, operations,
-    queues, schedules, service, tasks, tokens, workers,
+    Api, Problem, ProblemKind, audit, calendars, centres, dead, document, events, guard, idempotency, kinds, limits,
+    operations, queues, schedules, service, tasks, tokens, workers,
 };
 
 /// Where the interface is.
@@ -16,6 +16,7 @@ pub(super) const BASE: &str = "/api/v1";
 fn routes() -> OpenApiRouter<Api> {
     let all = OpenApiRouter::new()
         .merge(service::routes())
+        .merge(centres::routes())
         .merge(queues::routes())
         .merge(dead::routes())
         .merge(operations::routes())

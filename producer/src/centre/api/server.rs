@@ -7,7 +7,6 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use leveret_common::task::TaskId;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -164,16 +163,6 @@ impl RunningServer {
 
 /// Sees to it that somebody may enter: the token that had to be made for that, if one had to.
 async fn admit(api: &Api, settings: &ServerSettings) -> Result<Option<String>, ServerError> {
-    let token = |id: &str, name: &str| Token {
-        id: id.to_owned(),
-        name: name.to_owned(),
-        role: Role::Admin,
-        namespace: ALL_NAMESPACES.to_owned(),
-        created_by: "centre".to_owned(),
-        created_at: api.store.clock().now(),
-        expires_at: None,
-        last_used_at: None,
-    };
     if let Some(given) = &settings.admin_token {
         if given.len() < SHORTEST {
             return Err(ServerError::WeakToken);
@@ -181,7 +170,17 @@ async fn admit(api: &Api, settings: &ServerSettings) -> Result<Option<String>, S
         // Another one than last time takes its place.
         let mut transaction = api.store.database().begin().await?;
         api.store.remove_token(&mut transaction, SETTINGS).await?;
-        api.store.add_token(&mut transaction, &token(SETTINGS, "from the settings"), given).await?;
+        let token = Token {
+            id: SETTINGS.to_owned(),
+            name: "from the settings".to_owned(),
+            role: Role::Admin,
+            namespace: ALL_NAMESPACES.to_owned(),
+            created_by: "centre".to_owned(),
+            created_at: api.store.clock().now(),
+            expires_at: None,
+            last_used_at: None,
+        };
+        api.store.add_token(&mut transaction, &token, given).await?;
         transaction.commit().await?;
         return Ok(None);
     }
@@ -189,8 +188,7 @@ async fn admit(api: &Api, settings: &ServerSettings) -> Result<Option<String>, S
         return Ok(None);
     }
     let secret = secret::generate().ok_or(ServerError::Random)?;
-    let added = api.store.add_first_token(&token(TaskId::new().as_str(), "first admin"), &secret).await?;
-    Ok(added.then_some(secret))
+    Ok(api.store.add_first_token(&secret).await?.then_some(secret))
 }
 
 /// Forgets what was kept for a time.

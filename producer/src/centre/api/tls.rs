@@ -63,7 +63,7 @@ impl Tls {
                         read.config = config;
                     }
                     Err(error) => {
-                        warn!("the certificate has changed and cannot be used, the one before stays: {error}")
+                        warn!("the certificate has changed and cannot be used, the one before stays: {error}");
                     }
                 }
             }

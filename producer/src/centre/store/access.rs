@@ -20,11 +20,11 @@ const BY_ID: &str = "SELECT id, name, role, namespace, created_by, created_at, e
     FROM leveret_centre_tokens WHERE id = $1";
 const ADD: &str = "INSERT INTO leveret_centre_tokens \
     (id, name, hash, role, namespace, created_by, created_at, expires_at) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (hash) DO NOTHING";
-const ADD_FIRST: &str = "INSERT INTO leveret_centre_tokens \
-    (id, name, hash, role, namespace, created_by, created_at) \
-    SELECT $1, $2, $3, $4, '*', $5, $6 WHERE NOT EXISTS (SELECT 1 FROM leveret_centre_tokens) \
-    ON CONFLICT DO NOTHING";
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
+// Of centres that start at once each may see none; the id lets one of them through.
+const ADD_FIRST: &str = "INSERT INTO leveret_centre_tokens (id, name, hash, role, namespace, created_by, created_at) \
+    SELECT 'first', 'first admin', $1, 'admin', '*', 'centre', $2 \
+    WHERE NOT EXISTS (SELECT 1 FROM leveret_centre_tokens) ON CONFLICT DO NOTHING";
 const REMOVE: &str = "DELETE FROM leveret_centre_tokens WHERE id = $1";
 const USE: &str = "UPDATE leveret_centre_tokens SET last_used_at = $2 \
     WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $3)";
@@ -204,19 +204,12 @@ impl Store {
         Ok(transaction.execute(ADD, values).await? > 0)
     }
 
-    /// Adds a token for an admin of everything when there is no token at all. Whether it did.
+    /// Adds a token with this secret, for an admin of everything, when there is no token at all. Whether it did.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn add_first_token(&self, token: &Token, secret: &str) -> Result<bool, DatabaseError> {
-        let values = [
-            token.id.as_str().into(),
-            token.name.as_str().into(),
-            hash(secret).into(),
-            Role::Admin.as_str().into(),
-            token.created_by.as_str().into(),
-            token.created_at.into(),
-        ];
+    pub async fn add_first_token(&self, secret: &str) -> Result<bool, DatabaseError> {
+        let values = [hash(secret).into(), self.clock.now().into()];
         Ok(self.database.execute(ADD_FIRST, values).await? > 0)
     }
 

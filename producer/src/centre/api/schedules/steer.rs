@@ -131,7 +131,7 @@ pub(super) async fn run(
     let task_id = api.store.run_schedule_now(&name, payload.clone(), &calendars).await?;
     let mut entry = caller.change(api.store.clock().now(), "schedule.run", name.name());
     entry.namespace = Some(name.namespace().to_owned());
-    entry.after = Some(json!({"task_id": task_id, "payload": payload.as_ref().map(|payload| summary(payload))}));
+    entry.after = Some(json!({"task_id": task_id, "payload": payload.as_ref().map(summary)}));
     api.store.audit(&entry).await?;
     Ok((StatusCode::ACCEPTED, Json(Made { task_id: task_id.to_string() })))
 }
