@@ -42,7 +42,8 @@ pub(crate) async fn run(session: Session, command: Command) -> Result<Exit, Fail
         Command::Dead(command) => command.run(session).await,
         Command::Topology(command) => command.run(session).await,
         Command::Bench(command) => command.run(session).await,
-        Command::Demo(command) => command.run(session).await,
+        // It holds a whole company.
+        Command::Demo(command) => Box::pin(command.run(session)).await,
         Command::Config(command) => command.run(session).await,
         Command::Completions(command) => command.run(&session),
     }
