@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 #[derive(Serialize, Deserialize, Task)]
-#[task(name = "mail.send", queue = "mail-normal")]
+#[task(name = "mail.send", queue = "mail-normal", timeout = "30s")]
 struct Send {
     to: u32,
 }

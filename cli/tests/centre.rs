@@ -206,9 +206,9 @@ async fn dead_letters_are_replayed_in_the_background() {
     }
     worker.signal(Signal::SIGTERM);
     worker.ended().await;
-    let queues = site.run(&["centre", "queues", "--json"]).await.expect(0).json();
-    let default = &queues["items"][0];
-    assert_eq!((&default["queue"], &default["dead"]), (&json!("default"), &json!(3)));
+    let queues = async || site.run(&["centre", "queues", "--json"]).await.expect(0).json();
+    let counted = |queues: &Value| queues["items"][0]["queue"] == "default" && queues["items"][0]["dead"] == 3;
+    eventually(PATIENCE, async || counted(&queues().await)).await;
 
     site.run(&["centre", "replay", "--queue", "default"]).await.expect(2);
     let replayed =

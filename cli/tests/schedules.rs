@@ -88,3 +88,19 @@ async fn what_cannot_be_used_is_one_line_with_the_argument_and_the_fix() {
     }
     site.run(&["schedules", "preview", "@daily", "--count", "0"]).await.expect(2);
 }
+
+#[tokio::test]
+async fn the_cron_producer_leaves_to_the_centre_what_takes_a_memory() {
+    let site = Site::new("[schedules.a]\ntask = \"t\"\ncron = \"@daily\"\ncalendars = [\"cn\"]\n");
+    let said = site.run(&["producer"]).await.expect(64).stderr;
+    assert!(
+        said.starts_with("error: leveret.toml:4: [schedules.a] calendars: ") && said.contains("leveret centre"),
+        "{said}"
+    );
+    // The file is right all the same.
+    let checked = site.run(&["config", "check", "--json"]).await.expect(0).json();
+    assert_eq!(checked["schedules"], json!(["a"]));
+    let wrong = Site::new("[schedules.a]\ntask = \"t\"\ncron = \"@daily\"\nruns = 0\n");
+    let said = wrong.run(&["config", "check"]).await.expect(64).stderr;
+    assert!(said.starts_with("error: leveret.toml:4: [schedules.a] runs: write 1 or more"), "{said}");
+}

@@ -165,6 +165,7 @@ fn facts(read: &Value, found: &Facts) -> Facts {
             .get("schedule")
             .map(|tick| (tick[0].as_str().unwrap().to_owned(), UnixMillis(tick[1].as_i64().unwrap()))),
         first_failed_at: time("first_failed_at"),
+        lost_leases: count("lost_leases").unwrap_or(0),
         redelivered: false,
         replayed: read["replayed"].as_bool().unwrap_or(false),
         replays: count("replays").unwrap_or(0),

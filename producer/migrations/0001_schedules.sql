@@ -44,8 +44,8 @@ CREATE TABLE leveret_centre_schedules (
     PRIMARY KEY (namespace, name)
 );
 
--- The timing wheel: what is due next of a shard.
-CREATE INDEX leveret_centre_schedules_due ON leveret_centre_schedules (shard, next_due);
+-- The timing wheel: what is due next, and for whom.
+CREATE INDEX leveret_centre_schedules_due ON leveret_centre_schedules (next_due, shard);
 
 -- What was decided about each tick. `kind` is 'tick', 'now' or 'backfill'; `state` says how far it is.
 CREATE TABLE leveret_centre_ticks (
@@ -114,7 +114,7 @@ CREATE TABLE leveret_centre_outbox (
     created_at BIGINT NOT NULL
 );
 
-CREATE INDEX leveret_centre_outbox_try ON leveret_centre_outbox (shard, try_at);
+CREATE INDEX leveret_centre_outbox_try ON leveret_centre_outbox (try_at, shard);
 
 -- Tasks that were put off, in the order in which they are due.
 CREATE INDEX leveret_centre_outbox_delayed ON leveret_centre_outbox (due_at, task_id) WHERE schedule IS NULL

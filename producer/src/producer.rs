@@ -63,7 +63,7 @@ impl<P: Publish> Producer<P> {
                 Some(next) => {
                     info!(schedule, when = %timetable.expression(), zone = %timetable.zone(), next = next.local, "scheduled");
                 }
-                None => warn!(schedule, when = %timetable.expression(), "never runs again: its years are over"),
+                None => warn!(schedule, when = %timetable.expression(), "never runs again: all its times are over"),
             }
         }
         let counters = Arc::new(Counters::new());

@@ -1,4 +1,4 @@
-//! The `[schedules.<name>]` tables of `leveret.toml`: a [`Definition`] each.
+//! The `[schedules.<name>]` tables of `leveret.toml`: a [`Definition`](crate::plan::Definition) each.
 //!
 //! The scheduling centre carries out all that a definition can say. The cron producer, which keeps nothing, carries out
 //! what needs no memory, and refuses the rest.

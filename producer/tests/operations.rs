@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test reports by failing")]
 
+mod centre;
+
 use std::{sync::Arc, time::Duration};
 
+use centre::{NOON, both};
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable},
@@ -15,26 +18,14 @@ use leveret_common::{
     topology::{QueueName, QueueSettings, Topology, declare},
 };
 use leveret_producer::centre::{
-    database::{Database, DatabaseUrl},
+    database::Database,
     operations::{Conditions, LetterChange, Management, Operations, Place, Queues, Request, Then},
     store::{Operation, OperationKind, OperationState, Progress, Store},
 };
-use leveret_testkit::{Broker, Postgres, Vhost, eventually};
+use leveret_testkit::{Broker, Vhost, eventually};
 use serde_json::json;
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-async fn both(test: impl AsyncFn(Store, Clock)) {
-    let folder = tempfile::tempdir().unwrap();
-    let sqlite: DatabaseUrl = format!("sqlite:{}/centre.db", folder.path().display()).parse().unwrap();
-    let postgres = Postgres::shared().await.database().await;
-    for url in [sqlite, postgres.url().parse().unwrap()] {
-        let database = Database::open(&url).await.unwrap();
-        let clock = Clock::held(UnixMillis(1_000_000));
-        test(Store::new(database.clone(), clock.clone()), clock).await;
-        database.close().await;
-    }
-}
 
 fn operation(id: &str, queue: Option<&str>, centre: &str) -> Operation {
     Operation {
@@ -49,7 +40,7 @@ fn operation(id: &str, queue: Option<&str>, centre: &str) -> Operation {
         started_by: Some("ann".to_owned()),
         centre: centre.to_owned(),
         deaths: 0,
-        created_at: UnixMillis(1_000_000),
+        created_at: NOON,
         ended_at: None,
     }
 }
@@ -77,7 +68,7 @@ async fn one_operation_works_on_a_queue_at_a_time() {
         assert!(!store.cancel_operation("1").await.unwrap());
         let ended = store.operation("1").await.unwrap().unwrap();
         assert_eq!((ended.state, ended.progress, ended.error), (OperationState::Failed, progress, why));
-        assert_eq!(ended.ended_at, Some(UnixMillis(1_000_000)));
+        assert_eq!(ended.ended_at, Some(NOON));
 
         assert!(store.begin_operation(&operation("5", Some("mail"), "a"), None).await.unwrap());
         let ids = async |before, queue, state, limit| {
@@ -87,7 +78,7 @@ async fn one_operation_works_on_a_queue_at_a_time() {
         assert_eq!(ids(None, None, None, 10).await, ["5", "3", "1"]);
         assert_eq!(ids(Some("5"), None, None, 1).await, ["3"]);
         assert_eq!(ids(None, Some("mail"), Some(OperationState::Failed), 10).await, ["1"]);
-        assert_eq!(store.forget_operations(UnixMillis(1_000_001)).await.unwrap(), 1);
+        assert_eq!(store.forget_operations(NOON + Duration::from_millis(1)).await.unwrap(), 1);
     })
     .await;
 }
@@ -96,18 +87,19 @@ async fn one_operation_works_on_a_queue_at_a_time() {
 async fn an_operation_without_a_centre_goes_to_one_other() {
     both(async |store: Store, clock: Clock| {
         store.begin_operation(&operation("1", Some("mail"), "a"), None).await.unwrap();
-        let adopt = async |centre, silent_since| store.adopt_operation(centre, UnixMillis(silent_since)).await.unwrap();
-        assert_eq!(adopt("b", 1_000_000).await, None);
+        let adopt =
+            async |centre, after| store.adopt_operation(centre, NOON + Duration::from_secs(after)).await.unwrap();
+        assert_eq!(adopt("b", 0).await, None);
         clock.advance(Duration::from_secs(20));
-        let taken = adopt("b", 1_005_000).await.unwrap();
+        let taken = adopt("b", 5).await.unwrap();
         assert_eq!((taken.centre.as_str(), taken.deaths), ("b", 1));
-        assert_eq!(adopt("c", 1_005_000).await, None);
+        assert_eq!(adopt("c", 5).await, None);
         // The old centre was only slow: it is told that this is no longer its own.
         assert_eq!(store.beat_operation("1", "a", Progress::default()).await.unwrap(), None);
 
         let progress = Progress { done: 5, seen: 5, total: Some(7) };
         store.release_operation("1", "b", progress).await.unwrap();
-        let taken = adopt("c", 1_005_000).await.unwrap();
+        let taken = adopt("c", 5).await.unwrap();
         assert_eq!((taken.progress, taken.deaths), (progress, 1), "nobody died over it");
     })
     .await;

@@ -6,11 +6,17 @@ use sqlx::{
     SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+use tokio::time::Instant;
 
 use crate::{
     StoreError,
     migrate::{Step, take_steps},
 };
+
+/// How long other writers are waited for.
+const BUSY: Duration = Duration::from_secs(5);
+/// How long to wait before a file that was busy is opened again.
+const PAUSE: Duration = Duration::from_millis(20);
 
 const STEPS: [Step; 2] = [
     (1, include_str!("../migrations/sqlite/0001_once.sql")),
@@ -31,15 +37,29 @@ pub async fn open(path: impl AsRef<Path>) -> Result<SqlitePool, StoreError> {
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Normal)
-        .busy_timeout(Duration::from_secs(5));
-    // One writes at a time; the others read.
-    let pool = SqlitePoolOptions::new()
-        .max_connections(4)
-        .connect_with(options)
-        .await
-        .map_err(|error| StoreError::connect("SQLite", error))?;
+        .busy_timeout(BUSY);
+    let pool = connect(&options).await.map_err(|error| StoreError::connect("SQLite", error))?;
     migrate(&pool).await?;
     Ok(pool)
+}
+
+/// SQLite waits for other writers, but not for one that makes the write-ahead log of a new file: so we do.
+async fn connect(options: &SqliteConnectOptions) -> sqlx::Result<SqlitePool> {
+    let began = Instant::now();
+    loop {
+        // One writes at a time; the others read.
+        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options.clone()).await;
+        match pool {
+            Err(error) if is_busy(&error) && began.elapsed() < BUSY => tokio::time::sleep(PAUSE).await,
+            pool => return pool,
+        }
+    }
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    // SQLITE_BUSY, in the low byte of the extended codes.
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
+    code.is_some_and(|code| code & 0xff == 5)
 }
 
 /// Makes the tables `leveret_*` where they are missing. Several processes may do so at once.

@@ -30,10 +30,31 @@ async fn installed() {
 /// # Panics
 /// Unless it exits with 0 within a minute.
 pub async fn pika(script: &str, args: &[&str], input: &str) -> Output {
+    python(script, args, input, DEADLINE).await
+}
+
+/// Runs a Python script of `tests/foreign/` with all of its `requirements.txt` at hand, `input` on its standard input.
+///
+/// # Panics
+/// Unless it exits with 0 before the deadline.
+pub async fn python(script: &str, args: &[&str], input: &str, deadline: Duration) -> Output {
     installed().await;
     let mut python = Command::new(folder().join(".venv/bin/python"));
     python.arg(folder().join(script)).args(args);
-    run(python, input, DEADLINE).await
+    run(python, input, deadline).await
+}
+
+/// Asks a REST interface whatever its OpenAPI document allows, and what it does not, with `st run` of schemathesis.
+///
+/// # Panics
+/// Unless it exits with 0, which says that all answers were as the document has them, within `deadline`.
+pub async fn schemathesis(args: &[&str], deadline: Duration) -> Output {
+    installed().await;
+    let mut command = Command::new(folder().join(".venv/bin/st"));
+    // What it finds it would keep in the folder that it is started in.
+    let place = std::env::temp_dir();
+    command.arg("run").args(args).current_dir(place).env("NO_COLOR", "1").env("COLUMNS", "160");
+    run(command, "", deadline).await
 }
 
 /// Runs a Node.js script of `tests/foreign/` with amqplib at hand, `input` on its standard input.

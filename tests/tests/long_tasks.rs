@@ -94,6 +94,33 @@ async fn it_runs_elsewhere_when_its_worker_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_that_kills_every_worker_ends_in_the_dead_letter_queue() {
+    let place = Place::new().await;
+    let settings = QueueSettings { delivery_limit: 1, ..QueueSettings::default() };
+    let long = TaskPolicy::default().long(true);
+    let (worker, _runs) = place.worker();
+    let options = quick(1).settings(settings);
+    // So that the queue has its limit.
+    start(worker.policy(long.clone()).queue("default", options.clone())).await.stop().await;
+    place.client().await.publish_message(probe("hours")).await.unwrap();
+    for _ in 0..2 {
+        let (worker, mut runs) = place.worker();
+        let worker = start(worker.policy(long.clone()).queue("default", options.clone())).await;
+        let mut run = runs.next().await;
+        worker.stop_now().await;
+        run.given_up().await;
+    }
+    let (worker, mut runs) = place.worker();
+    let worker = start(worker.policy(long).queue("default", options)).await;
+    eventually_eq(PATIENCE, 1, async || place.vhost.ready("default.dead").await).await;
+    assert!(runs.begun().is_none(), "it is not run a third time");
+    let dead = place.vhost.take("default.dead").await.unwrap();
+    assert_eq!(dead.header_text("leveret-dead-reason").as_deref(), Some("delivery-limit"));
+    assert_eq!(dead.header_text("leveret-error").as_deref(), Some("2 workers were lost while they ran it"));
+    worker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_stops_now_gives_it_back() {
     let place = Place::new().await;
     let (worker, mut runs) = place.worker();
@@ -121,8 +148,7 @@ async fn a_worker_refuses_a_task_that_the_broker_would_take_back() {
         assert!(said.contains(part), "{said}");
     }
     assert!(place.worker().0.policy(hour.clone().long(true)).build().is_ok());
-    let mut ordered = QueueSettings::default();
-    ordered.shards = Some(2);
+    let ordered = QueueSettings { shards: Some(2), ..QueueSettings::default() };
     let (worker, _) = place.worker();
     let worker = worker.queue("accounts", QueueOptions::concurrency(1).settings(ordered));
     let refused = worker.policy(hour.clone().long(true)).build().unwrap_err();

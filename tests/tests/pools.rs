@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leveret::{PoolOptions, QueueOptions};
+use leveret::{PoolOptions, QueueOptions, TaskPolicy};
 use leveret_testkit::eventually_eq;
 use leveret_tests::{PATIENCE, Place, probe, quick, start};
 
@@ -44,12 +44,20 @@ async fn the_turns_of_queues_go_by_their_weights_whatever_came_first() {
 async fn a_few_of_each_queue_are_fetched_to_choose_from() {
     let place = Place::new().await;
     let pool = PoolOptions::concurrency(1).queue_with("urgent", 4, quick(1)).queue_with("bulk", 1, quick(1));
-    let worker = start(place.worker().0.pool(pool).queue("alone", quick(1))).await;
-    for (queue, prefetch) in [("urgent", 4), ("bulk", 4), ("alone", 1)] {
-        let fetched = async || place.consumers(queue).await.first().map(|(_, prefetch)| *prefetch);
-        eventually_eq(PATIENCE, Some(prefetch), fetched).await;
+    let fetched = async |queue: &str| place.consumers(queue).await.first().map(|(_, prefetch)| *prefetch);
+    // Two tasks of ten minutes, the default, may wait for each other, and not eight.
+    for (minutes, prefetch) in [(1, 4), (10, 1)] {
+        let policy = TaskPolicy::default().timeout(Duration::from_secs(minutes * 60));
+        let worker = place.worker().0.policy(policy).pool(pool.clone()).queue("alone", quick(1));
+        let worker = start(worker).await;
+        for (queue, prefetch) in [("urgent", prefetch), ("bulk", prefetch), ("alone", 1)] {
+            eventually_eq(PATIENCE, Some(prefetch), async || fetched(queue).await).await;
+        }
+        worker.steering().set_concurrency("bulk", 8).unwrap();
+        let resized = if minutes == 1 { 16 } else { 8 };
+        eventually_eq(PATIENCE, Some(resized), async || fetched("urgent").await).await;
+        worker.stop().await;
     }
-    worker.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

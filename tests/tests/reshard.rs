@@ -80,15 +80,19 @@ impl Publishing {
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
             let mut number = 0;
-            while !stopped.is_cancelled() {
+            loop {
+                // A last round comes after the stop: whoever has run it has passed every gate and barrier of before.
+                let last = stopped.is_cancelled();
                 let message =
                     |key: u32| Message::json("note", &number).unwrap().queue("mail").key(&format!("key-{key}"));
                 client.publish_many((0..KEYS).map(message)).await.into_iter().for_each(|sent| drop(sent.unwrap()));
                 number += 1;
+                if last {
+                    return number;
+                }
                 // No faster than it is worked off: what waits in a shard is what a removal waits for.
                 tokio::time::sleep(Duration::from_millis(60)).await;
             }
-            number
         });
         Self { stop, task }
     }

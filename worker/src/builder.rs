@@ -182,7 +182,9 @@ impl WorkerBuilder {
         self
     }
 
-    /// Shares a value with all handlers, which find it by its type: see [`Context::state`].
+    /// Shares a value with all handlers, which find it by its type: see [`Context::state`]. Give the type of a value
+    /// that has a type parameter nobody else fixes, such as `mpsc::unbounded_channel::<u32>()`: the compiler may infer
+    /// another one than the handler asks for.
     pub fn state<T: Send + Sync + 'static>(mut self, value: T) -> Self {
         self.state.insert(value);
         self

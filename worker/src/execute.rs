@@ -93,11 +93,19 @@ impl Lane {
             },
         };
         if let Some(leases) = self.leases.as_ref().filter(|_| kind.policy.long) {
+            if leases.is_poison(facts) {
+                kind.metrics.never_ran(TaskEnd::Dead);
+                let error = format!("{} workers were lost while they ran it", facts.lost_leases);
+                let parked = Move::dead(DeadReason::DeliveryLimit, "delivery-limit", error);
+                self.park(delivery, &envelope, parked).await;
+                return;
+            }
             if let Some(lease) = leases.take(delivery, &envelope).await {
                 let context = Context::new(envelope, kind.clone(), self.surroundings.clone());
-                let (ended, delivery) = lease.hold(context.envelope(), attempt(&context, slot)).await;
-                drop(permit);
-                self.conclude(delivery, &context, ended).await;
+                if let (ended, Some(delivery)) = lease.hold(&context, attempt(&context, slot)).await {
+                    drop(permit);
+                    self.conclude(delivery, &context, ended).await;
+                }
             }
             return;
         }
@@ -206,7 +214,11 @@ async fn attempt(context: &Context, slot: &Slot) -> Ended {
         biased;
         ended = running => ended.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))),
         // Not looked at before the handler waits for something.
-        reason = called_off(context) => Err(Error::of(ErrorKind::Cancelled, reason)),
+        reason = called_off(context) => {
+            // Its layers are dropped with it, those that count among them.
+            context.kind().metrics.never_ran(TaskEnd::Cancelled);
+            Err(Error::of(ErrorKind::Cancelled, reason))
+        }
     }
 }
 

@@ -46,7 +46,9 @@ impl Fate {
             // A command that was stopped does not know why.
             ErrorKind::Stopped => match context.why_cancelled() {
                 Some(Cancelled::Requested(_)) => return Self::Cancelled,
-                _ => return Self::GivenBack,
+                // It has had its time: to begin anew at no cost would go on for ever.
+                Some(Cancelled::OutOfTime) => None,
+                Some(Cancelled::Stopping) | None => return Self::GivenBack,
             },
             ErrorKind::Reject => return Self::Dead(DeadReason::Rejected),
             ErrorKind::Undecodable => return Self::Dead(DeadReason::Undecodable),
@@ -57,7 +59,7 @@ impl Fate {
         let failed = facts.failed(error.label(), &error.message, asked, now);
         match facts.retry_policy(&context.kind().policy.retry).next(&failed) {
             Some(delay) => Self::Retried(delay),
-            None if error.kind == ErrorKind::TimedOut => Self::Dead(DeadReason::Timeout),
+            None if matches!(error.kind, ErrorKind::TimedOut | ErrorKind::Stopped) => Self::Dead(DeadReason::Timeout),
             None => Self::Dead(DeadReason::Exhausted),
         }
     }

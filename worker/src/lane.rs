@@ -24,8 +24,8 @@ pub(crate) struct Lane {
     pub(crate) names: Names,
     pub(crate) limits: Limits,
     pub(crate) surroundings: Arc<Surroundings>,
-    /// If there are long tasks.
-    pub(crate) leases: Option<Leases>,
+    /// If there are long tasks; all lanes of a queue share them.
+    pub(crate) leases: Option<Arc<Leases>>,
     /// If it is in shards.
     pub(crate) gates: Option<shards::Control>,
     /// Whether the tasks of a key run one after another.

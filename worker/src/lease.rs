@@ -15,12 +15,15 @@ use std::{
 use leveret_common::{
     link::{Consumer, ConsumerSettings, Delivery, Handover, Link, PublishError, Publisher, Share, spawn},
     topology::QueueName,
-    wire::{self, Envelope, TooLong, header},
+    wire::{self, Envelope, Facts, TooLong, header},
 };
 use parking_lot::Mutex;
-use tokio::{pin, sync::oneshot, time::timeout};
+use tokio::{sync::oneshot, time::timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use uuid::Uuid;
+
+use crate::context::Context;
 
 /// How long a copy of the message may take from the broker's confirm to this worker. Beyond the time to live that it
 /// has in the lease queue, after which it is on its way back to the work queue.
@@ -38,6 +41,8 @@ pub(crate) struct Leases {
     publisher: Publisher,
     /// How long a copy is held before it is exchanged for a fresh one.
     renewal: Duration,
+    /// How many workers may be lost while they hold a task, before it is dead.
+    most_lost: u32,
     desk: Arc<Mutex<Desk>>,
     consumer: Mutex<Option<Consumer>>,
 }
@@ -52,22 +57,21 @@ struct Desk {
 
 /// The right to run one long task. Dropped, it gives the task back.
 #[derive(Debug)]
-pub(crate) struct Lease<'a> {
-    leases: &'a Leases,
-    held: Held<'a>,
+pub(crate) struct Lease {
+    held: Held,
     delivery: Delivery,
 }
 
 /// A lease is held until this is dropped.
 #[derive(Debug)]
-struct Held<'a> {
+struct Held {
     id: String,
-    desk: &'a Mutex<Desk>,
+    leases: Arc<Leases>,
 }
 
-impl Drop for Held<'_> {
+impl Drop for Held {
     fn drop(&mut self) {
-        self.desk.lock().held.remove(&self.id);
+        self.leases.desk.lock().held.remove(&self.id);
     }
 }
 
@@ -79,6 +83,7 @@ impl Leases {
         work_queue: QueueName,
         publisher: Publisher,
         renewal: Duration,
+        most_lost: u32,
     ) -> Result<Self, TooLong> {
         settings.prefetch = PREFETCH;
         let lease_queue = settings.queue.clone();
@@ -95,11 +100,17 @@ impl Leases {
                 receiving.lock().receive(delivery);
             }
         });
-        Ok(Self { work_queue, lease_queue, publisher, renewal, desk, consumer: Mutex::new(Some(consumer)) })
+        Ok(Self { work_queue, lease_queue, publisher, renewal, most_lost, desk, consumer: Mutex::new(Some(consumer)) })
+    }
+
+    /// Whether too many workers were lost while they held the task. The broker cannot count that: each lease is a new
+    /// message to it.
+    pub(crate) fn is_poison(&self, facts: &Facts) -> bool {
+        facts.lost_leases > self.most_lost
     }
 
     /// Exchanges the delivery of a task for a lease. `None` when the task is on its way back to its queue instead.
-    pub(crate) async fn take<'a>(&'a self, delivery: Delivery, envelope: &Envelope) -> Option<Lease<'a>> {
+    pub(crate) async fn take(self: &Arc<Self>, delivery: Delivery, envelope: &Envelope) -> Option<Lease> {
         let id = Uuid::now_v7().to_string();
         match self.copy(&id, envelope).await {
             Ok(copy) => {
@@ -107,7 +118,7 @@ impl Leases {
                 delivery.ack();
                 let delivery = copy?;
                 self.desk.lock().held.insert(id.clone());
-                Some(Lease { leases: self, held: Held { id, desk: &self.desk }, delivery })
+                Some(Lease { held: Held { id, leases: self.clone() }, delivery })
             }
             Err(error) => {
                 let facts = &envelope.facts;
@@ -161,41 +172,43 @@ impl Desk {
     }
 }
 
-impl Lease<'_> {
-    /// Does the work and renews the lease meanwhile. Gives what came of it, and the delivery to be settled.
-    pub(crate) async fn hold<T>(mut self, envelope: &Envelope, work: impl Future<Output = T>) -> (T, Delivery) {
-        pin!(work);
-        let mut rest = self.leases.renewal;
+impl Lease {
+    /// Does the work, and renews the lease meanwhile: on the link's runtime, so that a handler that blocks its thread
+    /// does not let it run out. Gives what came of it, and the delivery to be settled.
+    pub(crate) async fn hold<T>(self, context: &Context, work: impl Future<Output = T>) -> (T, Option<Delivery>) {
+        let over = CancellationToken::new();
+        // When this is dropped the renewal ends, and what it leaves behind gives the task back.
+        let guard = over.clone().drop_guard();
+        let renewal = spawn(self.renew(context.clone(), over));
+        let output = work.await;
+        drop(guard);
+        // It ends in a panic only if the runtime itself is going down.
+        (output, renewal.await.ok())
+    }
+
+    /// Exchanges the delivery for a fresh copy again and again until it is `over`. Gives the last one.
+    async fn renew(self, context: Context, over: CancellationToken) -> Delivery {
+        let Self { held, mut delivery } = self;
+        let mut rest = held.leases.renewal;
         loop {
             tokio::select! {
                 biased;
-                output = &mut work => return (output, self.delivery),
+                () = over.cancelled() => return delivery,
                 () = tokio::time::sleep(rest) => {}
             }
-            let renewing = self.leases.copy(&self.held.id, envelope);
-            pin!(renewing);
-            // A copy that is on its way must be here before the task is settled, or there would be two.
-            let mut output = None;
-            let renewed = tokio::select! {
-                biased;
-                done = &mut work => {
-                    output = Some(done);
-                    renewing.await
+            // Waited for whatever happens: a copy on its way must be here before the task is settled, or there would
+            // be two.
+            rest = match held.leases.copy(&held.id, context.envelope()).await {
+                Ok(Some(copy)) => {
+                    std::mem::replace(&mut delivery, copy).ack();
+                    held.leases.renewal
                 }
-                renewed = &mut renewing => renewed,
-            };
-            rest = self.leases.renewal;
-            match renewed {
-                Ok(Some(copy)) => std::mem::replace(&mut self.delivery, copy).ack(),
-                Ok(None) => rest = PAUSE,
+                Ok(None) => PAUSE,
                 Err(error) => {
-                    debug!(task_id = %envelope.facts.id, "the lease is not renewed yet: {error}");
-                    rest = PAUSE;
+                    debug!(task_id = %context.id(), "the lease is not renewed yet: {error}");
+                    PAUSE
                 }
-            }
-            if let Some(output) = output {
-                return (output, self.delivery);
-            }
+            };
         }
     }
 }

@@ -5,10 +5,6 @@ use leveret_common::topology::QueueSettings;
 /// Tasks that a worker runs at once per queue, unless told otherwise.
 pub const DEFAULT_CONCURRENCY: usize = 16;
 
-/// The least that is fetched from each of several queues which share their runners. Turns are taken of what has been
-/// fetched: with one task of each queue at hand, the weights would count for nothing.
-const LEAST_TO_CHOOSE_FROM: usize = 4;
-
 /// How a worker consumes from one queue.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -16,8 +12,9 @@ pub struct QueueOptions {
     /// Tasks that run at once.
     pub concurrency: usize,
     /// Deliveries that may be here unsettled. Default: the concurrency while that is under 8, twice as many from
-    /// there on: a slow task then holds back none that another worker could run. Of queues that share their runners,
-    /// at least 4.
+    /// there on: a slow task then holds back none that another worker could run. Of queues that share their runners at
+    /// least 4, to choose from. Less where tasks have long timeouts and the last would wait for longer than RabbitMQ
+    /// leaves a delivery unacknowledged.
     pub prefetch: Option<u16>,
     /// The queue's settings at the broker.
     pub settings: QueueSettings,
@@ -41,18 +38,6 @@ impl QueueOptions {
     pub fn settings(mut self, settings: QueueSettings) -> Self {
         self.settings = settings;
         self
-    }
-
-    /// The prefetch that is used where the queue has its runners for itself.
-    pub fn effective_prefetch(&self) -> u16 {
-        self.effective_prefetch_of(1)
-    }
-
-    /// The prefetch that is used where so many queues share their runners.
-    pub(crate) fn effective_prefetch_of(&self, queues: usize) -> u16 {
-        let wanted = if self.concurrency < 8 { self.concurrency } else { self.concurrency.saturating_mul(2) };
-        let wanted = if queues > 1 { wanted.max(LEAST_TO_CHOOSE_FROM) } else { wanted };
-        self.prefetch.unwrap_or_else(|| u16::try_from(wanted).unwrap_or(u16::MAX)).max(1)
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Worker {
 pub(crate) struct PoolPlan {
     pub(crate) concurrency: usize,
     pub(crate) queues: Vec<QueuePlan>,
+    /// How many tasks may run one after another before the last has been unacknowledged for too long.
+    pub(crate) turns: usize,
 }
 
 /// A queue of a pool as it was checked.
@@ -104,16 +106,45 @@ impl Worker {
     }
 }
 
+/// How much is fetched ahead for the runners of a pool, where nobody chose it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ahead {
+    /// How many queues share the runners.
+    queues: usize,
+    /// How many tasks may run one after another before the last has been unacknowledged for too long.
+    turns: usize,
+}
+
+impl Ahead {
+    /// The least that is fetched from each of several queues. Turns are taken of what has been fetched: with one task
+    /// of each queue at hand, the weights would count for nothing.
+    const LEAST_TO_CHOOSE_FROM: usize = 4;
+
+    /// For each of the queues, with so many runners.
+    pub(crate) fn prefetch(self, concurrency: usize) -> u16 {
+        let wanted = if concurrency < 8 { concurrency } else { concurrency.saturating_mul(2) };
+        let wanted = if self.queues > 1 { wanted.max(Self::LEAST_TO_CHOOSE_FROM) } else { wanted };
+        let fitting = concurrency.saturating_mul(self.turns) / self.queues.max(1);
+        u16::try_from(wanted.min(fitting)).unwrap_or(u16::MAX).max(1)
+    }
+}
+
 impl PoolPlan {
     /// How many deliveries of one of its queues may be here unsettled.
     pub(crate) fn prefetch_of(&self, options: &QueueOptions) -> u16 {
-        options.effective_prefetch_of(self.queues.len())
+        // A prefetch that was chosen is trusted: short tasks are given long timeouts by default.
+        options.prefetch.map_or_else(|| self.ahead().prefetch(self.concurrency), |chosen| chosen.max(1))
+    }
+
+    /// How much is fetched ahead where nobody chose it.
+    pub(crate) fn ahead(&self) -> Ahead {
+        Ahead { queues: self.queues.len(), turns: self.turns }
     }
 }
 
 /// Refuses tasks that may be unacknowledged for longer than the broker allows: it would give them to another worker
 /// while they run. What is fetched ahead waits for what runs before it, and the broker's clock is running meanwhile: so
-/// no more is fetched than can run at once where that would take too long.
+/// no more is fetched than has its turn in time.
 pub(crate) fn fit_consumer_timeout(
     pools: &mut [PoolPlan],
     kinds: &HashMap<String, Arc<Registered>>,
@@ -132,16 +163,10 @@ pub(crate) fn fit_consumer_timeout(
         let (timeout, limit) = (duration::format(timeout), duration::format(limit));
         return Err(BuildError::TooLong { task: task.clone(), timeout, limit });
     }
+    // Of so many in a row the last ends before its time is over.
+    let turns = (limit.as_nanos() - 1) / timeout.as_nanos().max(1);
     for pool in pools {
-        let queues = pool.queues.len();
-        for QueuePlan { options, .. } in &mut pool.queues {
-            let turns = usize::from(options.effective_prefetch_of(queues)).div_ceil(options.concurrency);
-            let turns = u32::try_from(turns).unwrap_or(u32::MAX);
-            // A prefetch that was chosen is trusted: short tasks are given long timeouts by default.
-            if options.prefetch.is_none() && timeout.saturating_mul(turns) >= limit {
-                options.prefetch = u16::try_from(options.concurrency).ok();
-            }
-        }
+        pool.turns = usize::try_from(turns).unwrap_or(usize::MAX);
     }
     Ok(())
 }
@@ -179,7 +204,7 @@ pub(crate) fn pools(pools: Vec<PoolOptions>) -> Result<Vec<PoolPlan>, BuildError
         if queues.is_empty() {
             return Err(BuildError::EmptyPool);
         }
-        plans.push(PoolPlan { concurrency: pool.concurrency, queues });
+        plans.push(PoolPlan { concurrency: pool.concurrency, queues, turns: usize::MAX });
     }
     Ok(plans)
 }

@@ -19,8 +19,7 @@ use crate::{
     context::{Cancelled, Context},
     lane::Lane,
     lease::Leases,
-    options::QueueOptions,
-    plan::PoolPlan,
+    plan::{Ahead, PoolPlan},
     slot::Slot,
     source::Source,
 };
@@ -32,10 +31,8 @@ pub(crate) struct Pool {
     sources: RwLock<Vec<Arc<Source>>>,
     runners: Mutex<Runners>,
     concurrency: AtomicUsize,
-    /// Whether a prefetch was chosen, and so does not follow the concurrency.
-    prefetch_is_chosen: bool,
-    /// How many queues share the runners.
-    queues: usize,
+    /// How much is fetched ahead. `None` where that was chosen, and so does not follow the concurrency.
+    ahead: Option<Ahead>,
 }
 
 /// The ways into a pool, and which queue each is for.
@@ -81,8 +78,7 @@ impl Pool {
             sources: RwLock::default(),
             runners: Mutex::default(),
             concurrency: AtomicUsize::new(concurrency),
-            prefetch_is_chosen: plan.queues.iter().any(|queue| queue.options.prefetch.is_some()),
-            queues: plan.queues.len(),
+            ahead: plan.queues.iter().all(|queue| queue.options.prefetch.is_none()).then(|| plan.ahead()),
         })
     }
 
@@ -114,8 +110,8 @@ impl Pool {
     /// Sets how many tasks may run at once, and how many are fetched ahead. Of those that run, none is disturbed.
     pub(crate) fn resize(&self, concurrency: usize) {
         self.set_runners(concurrency);
-        if !self.prefetch_is_chosen {
-            let prefetch = QueueOptions::concurrency(concurrency).effective_prefetch_of(self.queues);
+        if let Some(ahead) = self.ahead {
+            let prefetch = ahead.prefetch(concurrency);
             self.sources().iter().for_each(|source| source.set_prefetch(prefetch));
         }
     }
@@ -164,7 +160,7 @@ impl Pool {
             tasks.shutdown().await;
         }
         join_all(sources.iter().map(|source| source.finish())).await;
-        join_all(sources.iter().filter_map(|source| source.lane.leases.as_ref()).map(Leases::finish)).await;
+        join_all(sources.iter().filter_map(|source| source.lane.leases.as_deref()).map(Leases::finish)).await;
     }
 }
 

@@ -58,15 +58,16 @@ impl Start<'_> {
             let (concurrency, prefetch) = (plan.concurrency, plan.prefetch_of(&queue.options));
             info!(queue = queue.name.as_str(), concurrency, prefetch, "working");
             let share = Share { weight: queue.weight, ..Share::default() };
+            let leases = self.leases(queue)?;
             if queue.options.settings.shards.is_some() {
-                pool.add(self.shards(&pool, queue, share)?);
+                pool.add(self.shards(&pool, queue, leases.clone(), share)?);
             } else {
                 let consumer = self.consumer(queue, queue.name.to_string(), prefetch)?;
-                pool.add(self.whole(&pool, queue, consumer, self.forwarder(queue), share)?);
+                pool.add(self.whole(&pool, queue, consumer, self.forwarder(queue), leases.clone(), share)?);
             }
             if queue.options.settings.is_routed() {
                 let own = self.consumer(queue, queue.name.at(&self.worker.settings.name), prefetch)?;
-                pool.add(self.whole(&pool, queue, own, None, share)?);
+                pool.add(self.whole(&pool, queue, own, None, leases, share)?);
             }
         }
         pool.run();
@@ -80,18 +81,25 @@ impl Start<'_> {
         queue: &QueuePlan,
         settings: ConsumerSettings,
         forwarder: Option<Forwarder>,
+        leases: Option<Arc<Leases>>,
         share: Share,
     ) -> Result<Source, StartError> {
-        let lane = self.lane(queue, forwarder, None)?;
+        let lane = self.lane(queue, forwarder, leases, None)?;
         let inlet = pool.intake().open(lane.clone(), share);
         Ok(Source::whole(lane, self.consume.clone(), settings, inlet, self.paused(queue))?)
     }
 
-    fn shards(&self, pool: &Pool, queue: &QueuePlan, share: Share) -> Result<Source, StartError> {
+    fn shards(
+        &self,
+        pool: &Pool,
+        queue: &QueuePlan,
+        leases: Option<Arc<Leases>>,
+        share: Share,
+    ) -> Result<Source, StartError> {
         let options = &queue.options;
         let ordered = options.settings.is_ordered();
         let gates = shards::Control::new(self.declaring.clone(), queue.name.clone());
-        let lane = self.lane(queue, None, Some(gates))?;
+        let lane = self.lane(queue, None, leases, Some(gates))?;
         let at_once = if ordered { 1 } else { share.at_once };
         let share = Share { at_once, ..share };
         // A few of each shard, so that none keeps the others from having a turn.
@@ -144,8 +152,9 @@ impl Start<'_> {
     }
 
     /// What holds the long tasks of a queue, if there are any.
-    fn leases(&self, queue: &QueuePlan) -> Result<Option<Leases>, StartError> {
-        if !self.worker.kinds.values().any(|kind| kind.policy.long) {
+    fn leases(&self, queue: &QueuePlan) -> Result<Option<Arc<Leases>>, StartError> {
+        // A lease is not held in the order of a shard.
+        if queue.options.settings.is_ordered() || !self.worker.kinds.values().any(|kind| kind.policy.long) {
             return Ok(None);
         }
         let settings = &self.worker.settings;
@@ -160,13 +169,15 @@ impl Start<'_> {
         // Twice within the timeout, for the broker looks for deliveries that are too old once a minute only.
         let renewal = settings.consumer_timeout / 3;
         let publisher = self.publisher.clone();
-        Ok(Some(Leases::start(self.consume.clone(), consumer, queue.name.clone(), publisher, renewal)?))
+        let (link, most_lost) = (self.consume.clone(), queue.options.settings.delivery_limit);
+        Ok(Some(Arc::new(Leases::start(link, consumer, queue.name.clone(), publisher, renewal, most_lost)?)))
     }
 
     fn lane(
         &self,
         queue: &QueuePlan,
         forwarder: Option<Forwarder>,
+        leases: Option<Arc<Leases>>,
         gates: Option<shards::Control>,
     ) -> Result<Arc<Lane>, StartError> {
         let worker = self.worker;
@@ -179,8 +190,7 @@ impl Start<'_> {
         };
         let ordered = queue.options.settings.is_ordered();
         Ok(Arc::new(Lane {
-            // A lease is not held in the order of the shard.
-            leases: if ordered { None } else { self.leases(queue)? },
+            leases,
             gates,
             ordered,
             forwarder,

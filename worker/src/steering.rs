@@ -151,8 +151,9 @@ impl Controlled for Steering {
                     busy: u32::try_from(busy).unwrap_or(u32::MAX),
                     prefetch: 0,
                     attached: true,
-                    taken: ended.saturating_add(busy as u64),
+                    taken: busy as u64,
                 });
+                report.taken = report.taken.saturating_add(ended);
                 report.prefetch = report.prefetch.saturating_add(u32::from(source.prefetch()));
                 report.attached &= attached;
             }

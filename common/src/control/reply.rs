@@ -132,7 +132,8 @@ pub struct WorkerStats {
     pub state: WorkerState,
     /// When it started.
     pub started_at: UnixMillis,
-    /// Attempts that ended, by outcome: `done`, `retried`, `snoozed`, `dead`, `discarded`, `given_back`.
+    /// Attempts that ended, by outcome: `done`, `retried`, `snoozed`, `dead`, `discarded`, `cancelled`,
+    /// `given_back`.
     pub finished: BTreeMap<String, u64>,
     /// Events that were dropped because they came faster than they could be published.
     #[serde(default)]

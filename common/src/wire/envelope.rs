@@ -78,6 +78,8 @@ pub struct Facts {
     pub schedule: Option<(String, UnixMillis)>,
     /// When the task first failed.
     pub first_failed_at: Option<UnixMillis>,
+    /// How many workers were lost while they held it as a long task, since its last attempt that ended.
+    pub lost_leases: u32,
     /// Whether the broker has handed this message to a worker before.
     pub redelivered: bool,
     /// Whether it was brought back from a dead-letter queue, so that its attempts count anew.
@@ -203,6 +205,7 @@ fn read_facts(
         share: None,
         schedule: None,
         first_failed_at: None,
+        lost_leases: 0,
         redelivered,
         replayed: false,
         replays: 0,
@@ -233,7 +236,11 @@ fn read_headers(queue: &str, headers: &Headers, facts: &mut Facts) -> Result<(),
     let before = number_header(headers, header::REPLAYS)?.unwrap_or(0);
     facts.replays = before.saturating_add(u32::from(facts.replayed));
     // A long task whose worker is gone comes back from its lease.
-    facts.redelivered |= headers.contains(header::LEASE);
+    if headers.contains(header::LEASE) {
+        facts.redelivered = true;
+        let before = headers.get_i64(header::LOST_LEASES).and_then(|count| u32::try_from(count).ok());
+        facts.lost_leases = before.unwrap_or(0).saturating_add(1);
+    }
     // Every header is looked at even when replayed, so that a wrong one is named.
     let attempt = count_header(headers, header::ATTEMPT)?.unwrap_or(1);
     facts.attempt = if facts.replayed { 1 } else { attempt };

@@ -74,6 +74,8 @@ pub mod header {
     pub const WORKER: &str = "leveret-worker";
     /// On the message of a long task while a worker holds it: which copy of it this is.
     pub const LEASE: &str = "leveret-lease";
+    /// On the message of a long task while a worker holds it: how many workers were lost while they held it.
+    pub const LOST_LEASES: &str = "leveret-lost-leases";
     /// `always`: what becomes of this task is published as events, whatever its queue's setting.
     pub const TRACK: &str = "leveret-track";
     /// How often the task was brought back from the dead. Only Leveret raises it.

@@ -171,6 +171,9 @@ pub fn lease(envelope: &Envelope, queue: &str, lease_queue: &str, token: &str) -
     let mut headers = travelling_headers(envelope, queue);
     headers.set(header::ATTEMPT, i64::from(envelope.facts.attempt));
     headers.set(header::LEASE, token);
+    if envelope.facts.lost_leases > 0 {
+        headers.set(header::LOST_LEASES, i64::from(envelope.facts.lost_leases));
+    }
     Ok(Outgoing {
         exchange: ShortString::default(),
         routing_key: short("lease queue", lease_queue)?,
@@ -267,7 +270,7 @@ pub fn reply(facts: &Facts, reply: Reply) -> Result<Option<Outgoing>, TooLong> {
 pub(super) fn travelling_headers(envelope: &Envelope, queue: &str) -> Headers {
     let mut headers = envelope.headers.clone();
     if !headers.is_empty() {
-        headers.retain(|name| !is_broker_note(name) && name != header::LEASE);
+        headers.retain(|name| !is_broker_note(name) && name != header::LEASE && name != header::LOST_LEASES);
         if envelope.facts.replayed {
             headers.retain(|name| !is_death_note(name));
         }

@@ -88,7 +88,7 @@ fn number(part: &str, (field, lowest, highest): Bounds, name: &str) -> Result<St
     let chosen = below(hash(&["H", name, field]), choices.into());
     let chosen = from + u32::try_from(chosen).unwrap_or(0);
     Ok(match step {
-        Some(step) if chosen + step <= to => format!("{chosen}-{to}/{step}"),
+        Some(step) if step <= to.saturating_sub(chosen) => format!("{chosen}-{to}/{step}"),
         _ => chosen.to_string(),
     })
 }

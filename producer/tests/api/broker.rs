@@ -135,7 +135,10 @@ async fn a_task_is_followed_from_its_publish_to_its_result() {
     let location = response.headers()["location"].to_str().unwrap().to_owned();
     let made = json(response, 201).await;
     let id = made["id"].as_str().unwrap();
-    assert_eq!((&made["state"], &made["queue"], location), (&json!("published"), &json!("default"), format!("/api/v1/tasks/{id}")));
+    assert_eq!(
+        (&made["state"], &made["queue"], location),
+        (&json!("published"), &json!("default"), format!("/api/v1/tasks/{id}"))
+    );
     let done = place.reaches(id, "done").await;
     assert_eq!(done["result"], json!({"do": "echo"}));
     assert_eq!((&done["attempt"], &done["labels"]["team"]), (&json!(1), &json!("billing")));
@@ -265,7 +268,9 @@ async fn a_limit_is_listed_and_changed() {
     let (_worker, _) = place.working().await;
     // This worker has no such limit.
     problem(change(json!({"concurrency": 2})).await, 409).await;
-    for wrong in [json!({}), json!({"concurrency": 0}), json!({"rate": "fast"}), json!({"reset": true, "concurrency": 1})] {
+    for wrong in
+        [json!({}), json!({"concurrency": 0}), json!({"rate": "fast"}), json!({"reset": true, "concurrency": 1})]
+    {
         problem(change(wrong).await, 422).await;
     }
 }
@@ -336,7 +341,9 @@ async fn events_are_told_as_they_happen_and_begin_with_how_things_are() {
     problem(place.site.ask("GET", "/api/v1/events?kinds=weather").send().await.unwrap(), 400).await;
     // A server that stops ends its streams.
     let stop = tokio::spawn(place.site.server.stop());
-    tokio::time::timeout(PATIENCE, async { while all.response.chunk().await.is_ok_and(|chunk| chunk.is_some()) {} }).await.unwrap();
+    tokio::time::timeout(PATIENCE, async { while all.response.chunk().await.is_ok_and(|chunk| chunk.is_some()) {} })
+        .await
+        .unwrap();
     stop.await.unwrap();
     drop(place.vhost);
 }

@@ -35,7 +35,7 @@ async fn with_dead(letters: usize) -> (Site, Vhost) {
         let named = named.with_message_id(format!("id-{number}").try_into().unwrap());
         vhost.publish("leveret.dead", "mail", named, r#"{"to":"hare"}"#).await;
     }
-    let site = Site::with(settings(), |api| {
+    let site = Site::with(settings(), async |api| {
         let operations = Operations::start(api.store.clone(), link.clone(), "here");
         let queues = Queues::new(ChannelPool::new(link.clone()), topology, None, None);
         api.operations(operations).queues(queues)

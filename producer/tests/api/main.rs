@@ -7,5 +7,7 @@ mod broker;
 mod contract;
 mod dead;
 mod frame;
+mod fuzz;
+
 mod schedules;
 mod site;

@@ -158,7 +158,7 @@ fn mistakes_in_csv_are_named_with_their_line() {
         ("2026-01-05,off,a,b\n", "line 1: it has 4 fields"),
         ("2026-01-05,off,\"a\n", "line 1: a quote has no end: close it, and write two quotes for one inside"),
         ("2026-01-05,off\n2026-01-05,off\n", "line 2: 2026-01-05 is there twice, see line 1: keep one"),
-        ("date,kind,note\n", "there is no day in it: write lines such as 2027-02-06,work,Spring Festival"),
+        ("date,kind,note\n", "there is no day in it: write lines such as 2026-02-14,work,Spring Festival"),
     ];
     for (text, message) in wrong {
         let error = Calendar::from_csv("cn", text).unwrap_err().to_string();

@@ -1,15 +1,15 @@
 //! A slow oracle looks at every minute of a few days, with another library's idea of local time, and has to find the
 //! same moments as the timetable.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{
     Timestamp, ToSpan as _,
-    civil::DateTime,
+    civil::{Date, DateTime},
     tz::{AmbiguousOffset, TimeZone},
 };
 use leveret_common::clock::UnixMillis;
-use leveret_producer::schedule::{Expression, Timetable, Zone};
+use leveret_producer::schedule::{DayKind, Expression, Fold, Gap, SpecialDays, Timetable, Zone};
 use proptest::{collection::vec, prelude::*, sample::select};
 
 const ZONES: [&str; 11] = [
@@ -90,33 +90,84 @@ impl Fields {
     }
 
     fn matches(&self, local: DateTime) -> bool {
+        self.matches_with(local, None)
+    }
+
+    /// The same on a day off or a workday.
+    fn matches_with(&self, local: DateTime, special: Option<DayKind>) -> bool {
         let day = self.day.values.contains(&local.day());
         let weekday = local.weekday().to_sunday_zero_offset();
         let weekday = self.weekday.values.contains(&weekday) || weekday == 0 && self.weekday.values.contains(&7);
+        let weekday = weekday || special == Some(DayKind::Work);
         let either = !self.day.starred() && !self.weekday.starred();
-        local.second() == 0
+        special != Some(DayKind::Off)
+            && local.second() == 0
             && self.minute.values.contains(&local.minute())
             && self.hour.values.contains(&local.hour())
             && self.month.values.contains(&local.month())
             && if either { day || weekday } else { day && weekday }
     }
+}
+
+/// What a timetable is made of.
+#[derive(Clone, Debug)]
+struct Options {
+    gap: Option<Gap>,
+    fold: Option<Fold>,
+    /// Days after the start that are off or worked on.
+    special: Vec<(i64, DayKind)>,
+}
+
+fn options() -> impl Strategy<Value = Options> {
+    let gap = select(&[None, None, Some(Gap::RunAfter), Some(Gap::Skip)][..]);
+    let fold = select(&[None, None, Some(Fold::First), Some(Fold::Both)][..]);
+    let special = prop_oneof![Just(Vec::new()), vec((0_i64..4, select(&[DayKind::Off, DayKind::Work][..])), 0..3)];
+    (gap, fold, special).prop_map(|(gap, fold, special)| Options { gap, fold, special })
+}
+
+/// The oracle: fields in a zone, with policies and special days.
+struct Oracle<'a> {
+    fields: &'a Fields,
+    zone: &'a TimeZone,
+    gap: Gap,
+    fold: Fold,
+    special: BTreeMap<Date, DayKind>,
+}
+
+impl<'a> Oracle<'a> {
+    fn new(fields: &'a Fields, zone: &'a TimeZone, options: &Options, start: i64) -> Self {
+        let (gap, fold) = if fields.minute.starred() || fields.hour.starred() {
+            (Gap::Skip, Fold::Both)
+        } else {
+            (Gap::RunAfter, Fold::First)
+        };
+        let first = zone.to_datetime(Timestamp::from_second(start).unwrap()).date();
+        let mut special = BTreeMap::new();
+        for (days, kind) in &options.special {
+            // Of two that know a day the first counts.
+            special.entry(first + days.days()).or_insert(*kind);
+        }
+        Self { fields, zone, gap: options.gap.unwrap_or(gap), fold: options.fold.unwrap_or(fold), special }
+    }
+
+    fn matches(&self, local: DateTime) -> bool {
+        self.fields.matches_with(local, self.special.get(&local.date()).copied())
+    }
 
     /// Whether there is a run at this moment, a whole minute.
-    fn runs_at(&self, zone: &TimeZone, at: Timestamp) -> bool {
-        let local = zone.to_datetime(at);
-        if self.minute.starred() || self.hour.starred() {
-            return self.matches(local);
-        }
-        let first_pass = match zone.to_ambiguous_timestamp(local).offset() {
-            AmbiguousOffset::Fold { before, .. } => zone.to_offset(at) == before,
+    fn runs_at(&self, at: Timestamp) -> bool {
+        let local = self.zone.to_datetime(at);
+        let first_pass = match self.zone.to_ambiguous_timestamp(local).offset() {
+            AmbiguousOffset::Fold { before, .. } => self.zone.to_offset(at) == before,
             _ => true,
         };
-        first_pass && self.matches(local) || self.leapt_over(zone, at, local)
+        let counts = first_pass || self.fold == Fold::Both;
+        counts && self.matches(local) || self.gap == Gap::RunAfter && self.leapt_over(at, local)
     }
 
     /// Whether the clock leaps at this very moment, over a time that matches.
-    fn leapt_over(&self, zone: &TimeZone, at: Timestamp, local: DateTime) -> bool {
-        let mut missing = zone.to_datetime(at - 1.minute()) + 1.minute();
+    fn leapt_over(&self, at: Timestamp, local: DateTime) -> bool {
+        let mut missing = self.zone.to_datetime(at - 1.minute()) + 1.minute();
         while missing < local {
             if self.matches(missing) {
                 return true;
@@ -144,6 +195,7 @@ proptest! {
     #[test]
     fn the_timetable_finds_what_a_walk_through_every_minute_finds(
         fields in fields(),
+        options in options(),
         zone in select(&ZONES[..]),
         minute in 0_i64..31_500_000,
         near_change in proptest::bool::weighted(0.7),
@@ -158,10 +210,20 @@ proptest! {
             }
             return Ok(());
         };
-        let timetable = Timetable::new(expression, Zone::named(zone).unwrap());
+        let mut timetable = Timetable::new(expression, Zone::named(zone).unwrap());
         let zone = TimeZone::get(zone).unwrap();
         let start = start(&zone, minute, near_change);
         let end = start + 2 * DAY;
+        let oracle = Oracle::new(&fields, &zone, &options, start);
+        if let Some(gap) = options.gap {
+            timetable = timetable.gap(gap);
+        }
+        if let Some(fold) = options.fold {
+            timetable = timetable.fold(fold);
+        }
+        let special: Vec<_> = oracle.special.iter().map(|(date, kind)| (date.to_string(), *kind)).collect();
+        let special = special.iter().map(|(date, kind)| (date.as_str(), *kind));
+        timetable = timetable.special_days(SpecialDays::new(special).unwrap());
 
         let found: Vec<i64> = timetable
             .upcoming(UnixMillis(start * 1_000))
@@ -170,8 +232,11 @@ proptest! {
             .collect();
         let expected: Vec<i64> = (start / 60 + 1..=end / 60)
             .map(|minute| minute * 60)
-            .filter(|at| fields.runs_at(&zone, Timestamp::from_second(*at).unwrap()))
+            .filter(|at| oracle.runs_at(Timestamp::from_second(*at).unwrap()))
             .collect();
+        let (after, until) = (UnixMillis(start * 1_000), UnixMillis(end * 1_000));
+        let last = timetable.last_within(after, until).map(|at| at.0 / 1_000);
+        prop_assert_eq!(last, expected.last().copied(), "{} until {}", fields.text(), end);
         prop_assert_eq!(found, expected, "{} from {}", fields.text(), start);
     }
 

@@ -1,6 +1,10 @@
 //! The centre itself, until it is told to stop.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
 use leveret::{
@@ -13,11 +17,13 @@ use leveret::{
     producer::centre::{
         api::{Api, ApiSettings, Broker, RunningServer, Server, ServerSettings, TlsFiles},
         database::{Database, DatabaseUrl},
+        engine::{Engine, EngineOptions, QueueSettingsOf, RunningEngine},
         operations::{Management, Operations, Queues},
         store::Store,
         watch::{RunningWatcher, WatchOptions, Watcher},
     },
 };
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +41,9 @@ use crate::{
     settings::Settings,
     systemd,
 };
+
+/// What a stop may take beyond the grace period, to say goodbye.
+const BEYOND: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
@@ -96,6 +105,8 @@ struct Centre {
     client: Client,
     admin: Link,
     database: Database,
+    /// Shared with the check of its lease.
+    engine: Arc<Mutex<Option<RunningEngine>>>,
     watcher: RunningWatcher,
     operations: Operations,
     server: RunningServer,
@@ -139,8 +150,8 @@ impl Centre {
         let management = management.map_err(|error| settings.invalid(&["centre", "management"], error))?;
         let queues = Queues::new(pool, settings.topology()?, Some(registry.clone()), management);
 
-        let id = leveret::TaskId::new().to_string();
-        info!(centre = id, name, "the centre has its id");
+        let engine = start_engine(settings, name, &store, service).await?;
+        let id = engine.lock().as_ref().map(|engine| engine.id().to_owned()).unwrap_or_default();
         let operations = Operations::start(store.clone(), admin.clone(), &id);
         keep_applied(store.clone(), settings.schedules.clone(), stop.clone());
 
@@ -148,6 +159,7 @@ impl Centre {
         let asking = ApiSettings { audit_kept, limits: settings.limits.clone(), ..ApiSettings::default() };
         let api = Api::new(store, asking)
             .broker(Broker { client: client.clone(), control, registry })
+            .announcer(watcher.announcer())
             .operations(operations.clone())
             .queues(queues)
             .health(service.health.clone())
@@ -160,7 +172,7 @@ impl Centre {
         let place = |consul| Consul::new(settings, consul, &id, server.address(), is_tls, service.health.clone());
         let consul = centre.consul.as_ref().map(place).transpose()?;
         let consul = consul.map(|consul| consul.keep(stop.clone()));
-        Ok(Self { client, admin, database, watcher, operations, server, consul, stop })
+        Ok(Self { client, admin, database, engine, watcher, operations, server, consul, stop })
     }
 
     /// Until it is told to stop, and through that.
@@ -178,7 +190,7 @@ impl Centre {
         systemd::stopping();
         tokio::select! {
             () = self.stop() => info!("stopped"),
-            () = tokio::time::sleep(settings.centre.grace) => warn!("the grace period is over, stopping now"),
+            () = tokio::time::sleep(settings.centre.grace + BEYOND) => warn!("the grace period is over, stopping now"),
             signal = service.signals.next() => warn!(signal, "stopping now"),
         }
         failed.map_or(Ok(Exit::Done), Err)
@@ -193,6 +205,11 @@ impl Centre {
         }
         self.server.stop().await;
         self.operations.stop().await;
+        let engine = self.engine.lock().take();
+        if let Some(engine) = engine {
+            let stats = engine.stop().await;
+            info!(decided = stats.decided, published = stats.published, "decides about schedules no more");
+        }
         self.watcher.stop().await;
         // Without a broker there is nobody to say goodbye to.
         if link_ready(self.client.link()).is_ok() {
@@ -201,4 +218,32 @@ impl Centre {
         self.admin.close().await;
         self.database.close().await;
     }
+}
+
+/// Begins to decide about schedules. Its publishes have a connection of their own.
+async fn start_engine(
+    settings: &Settings,
+    name: &str,
+    store: &Store,
+    service: &Service,
+) -> Result<Arc<Mutex<Option<RunningEngine>>>, Failure> {
+    let centre = &settings.centre;
+    let queues = settings.queues.clone();
+    let options = EngineOptions {
+        name: name.to_owned(),
+        address: Some(format!("{}://{}", if centre.tls.is_some() { "https" } else { "http" }, centre.address)),
+        grace: centre.grace,
+        history: centre.retention.ticks,
+        queues: QueueSettingsOf::new(move |queue| queues.get(queue).cloned().unwrap_or_default()),
+        ..EngineOptions::default()
+    };
+    let client = Client::open(settings.broker.clone(), store.clock().clone())?;
+    let engine = Engine::start(store.clone(), client, options).await?;
+    let engine = Arc::new(Mutex::new(Some(engine)));
+    let looked_at = engine.clone();
+    service.health.check("schedules", move || match looked_at.lock().as_ref().map(RunningEngine::health) {
+        Some(health) if !health.has_lease => Err("its lease is over: the database does not answer in time".to_owned()),
+        _ => Ok(()),
+    });
+    Ok(engine)
 }

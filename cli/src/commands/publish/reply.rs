@@ -27,11 +27,11 @@ use crate::failure::{Exit, Failure};
 /// How a task ended.
 #[derive(Debug, Serialize)]
 pub(super) struct TaskResult {
-    /// `done` or `dead`.
+    /// `done`, `dead` or `cancelled`.
     status: String,
     /// The attempt that ended it.
     attempt: i64,
-    /// The result; of a dead task, what went wrong.
+    /// The result; of a dead task what went wrong, of a cancelled one why.
     body: Value,
 }
 
@@ -55,6 +55,9 @@ impl TaskResult {
     pub(super) fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         if self.status != "done" {
             let part = |name: &str| self.body[name].as_str().unwrap_or("unknown").to_owned();
+            if self.status == "cancelled" {
+                return writeln!(out, "cancelled in attempt {}: {}", self.attempt, part("error"));
+            }
             return writeln!(out, "dead in attempt {} ({}): {}", self.attempt, part("reason"), part("error"));
         }
         match &self.body {

@@ -2,7 +2,7 @@
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Path, Request, rejection::BytesRejection},
+    extract::{FromRequest, FromRequestParts, Path, RawPathParams, Request, rejection::BytesRejection},
     http::{HeaderMap, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
@@ -126,6 +126,9 @@ impl<T: DeserializeOwned + Send> FromRequestParts<Api> for At<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        if let Ok(raw) = RawPathParams::from_request_parts(parts, api).await {
+            api.conformity.check_path(parts, &raw)?;
+        }
         let path = Path::<T>::from_request_parts(parts, api).await;
         path.map(|Path(path)| Self(path)).map_err(|error| Problem::new(ProblemKind::Malformed, error.body_text()))
     }
@@ -138,7 +141,8 @@ pub struct Params<T>(pub T);
 impl<T: DeserializeOwned> FromRequestParts<Api> for Params<T> {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Api) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        api.conformity.check_query(parts)?;
         let query = axum::extract::Query::<T>::try_from_uri(&parts.uri);
         query.map(|axum::extract::Query(params)| Self(params)).map_err(|error| {
             let text = error.body_text();

@@ -15,6 +15,7 @@ pub mod audit;
 mod authorised;
 mod body;
 mod calendars;
+mod conformity;
 mod dead;
 mod document;
 mod events;

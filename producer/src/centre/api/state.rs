@@ -12,7 +12,7 @@ use leveret_common::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Problem, events::Feed, gate::Gate, kinds::Schemas};
+use super::{Problem, conformity::Conformity, events::Feed, gate::Gate, kinds::Schemas, openapi};
 use crate::centre::{
     operations::{Operations, Queues},
     store::{Store, tasks::Applied},
@@ -41,6 +41,7 @@ pub struct Api {
     pub settings: Arc<ApiSettings>,
     pub(super) gate: Arc<Gate>,
     pub(super) schemas: Arc<Schemas>,
+    pub(super) conformity: Arc<Conformity>,
     pub(super) feed: Arc<Feed>,
     /// The server is told to stop: streams of events end.
     pub(super) closing: CancellationToken,
@@ -105,6 +106,7 @@ impl Api {
             gate: Arc::new(Gate::new(settings.wrong_tokens)),
             settings: Arc::new(settings),
             schemas: Arc::default(),
+            conformity: Arc::new(Conformity::of(&openapi())),
             feed: Arc::default(),
             closing: CancellationToken::new(),
         }

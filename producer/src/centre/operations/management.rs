@@ -96,7 +96,7 @@ impl Management {
             }
             Err(error) => {
                 if self.answers.swap(false, Ordering::Relaxed) {
-                    let why = super::runner::chain(&error.without_url());
+                    let why = super::chain(&error.without_url());
                     warn!(why, "the management interface does not answer: there are no rates of queues");
                 }
                 BTreeMap::new()

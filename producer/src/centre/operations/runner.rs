@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use leveret_common::{
-    dead_letters::{DeadLetters, DeadLettersError, Tally},
+    dead_letters::{DeadLettersError, Tally},
     link::Link,
     task::TaskId,
     topology::QueueName,
@@ -13,7 +13,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{error, info, warn};
 
-use super::Request;
+use super::{OperationError, Place, Request, chain};
 use crate::centre::{
     database::DatabaseError,
     store::{AuditEntry, Operation, OperationKind, OperationState, Progress, Store},
@@ -32,36 +32,6 @@ const TRIES: u32 = 30;
 const PAUSE: Duration = Duration::from_secs(2);
 /// How long ended ones are kept.
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
-
-/// Where dead letters are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// Those of a work queue.
-    Queue(QueueName),
-    /// The messages that no queue took.
-    Lost,
-}
-
-impl Place {
-    /// The work queue's name.
-    pub fn queue(&self) -> Option<&str> {
-        match self {
-            Self::Queue(queue) => Some(queue.as_str()),
-            Self::Lost => None,
-        }
-    }
-
-    /// The dead letters there.
-    ///
-    /// # Errors
-    /// [`DeadLettersError::Name`].
-    pub fn open(&self, link: &Link) -> Result<DeadLetters, DeadLettersError> {
-        match self {
-            Self::Queue(queue) => DeadLetters::of(link.clone(), queue.clone()),
-            Self::Lost => DeadLetters::lost(link.clone()),
-        }
-    }
-}
 
 /// Begins, runs, calls off and takes over operations. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -342,39 +312,4 @@ fn add(base: Progress, tally: &Tally) -> Progress {
 /// Whether it would go on where it stopped once the broker is there again.
 fn is_passing(error: &DeadLettersError) -> bool {
     matches!(error, DeadLettersError::Connect(_) | DeadLettersError::Interrupted { .. })
-}
-
-pub(in crate::centre) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
-/// An operation cannot be begun.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OperationError {
-    /// The request cannot work.
-    #[error("{0}")]
-    Invalid(&'static str),
-    /// Another is at work there.
-    #[error("operation {id} is at work on this queue: wait for its end, or cancel it")]
-    Busy {
-        /// The other.
-        id: String,
-    },
-    /// This centre is about to end.
-    #[error("this centre is stopping: ask another, or ask again soon")]
-    Stopping,
-    /// The dead letters cannot be looked at.
-    #[error(transparent)]
-    DeadLetters(#[from] DeadLettersError),
-    /// The database did not do what was asked.
-    #[error(transparent)]
-    Database(#[from] DatabaseError),
 }

@@ -21,6 +21,7 @@ mod search;
 pub(crate) mod shards;
 pub mod tasks;
 pub(crate) mod ticks;
+pub(crate) mod turns;
 mod workers;
 
 use std::sync::Arc;

@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::{
-    Expected, Page, ScheduleError, Store, StoredSchedule, lane,
+    Expected, Page, ScheduleError, Store, StoredSchedule,
     rows::{self, NewMessage, NewTick},
     schedules,
 };
 use crate::{
     centre::database::{DatabaseError, Row},
-    plan::{Calendar, Facts, Plan, ScheduleName, TickKind},
+    plan::{Calendar, Facts, Overlap, Plan, ScheduleName, TickKind},
 };
 
 /// How far a tick is.
@@ -244,8 +244,9 @@ impl Store {
     ) -> Result<(NewTick, NewMessage), ScheduleError> {
         let stored = rows::tracked(plan, plan.message(facts)?).to_stored(&self.clock)?;
         let mut tick = rows::new_tick(plan, facts, schedule.shard, now);
-        if lane(plan.name(), plan.definition()).is_some() {
+        if tick.lane.is_some() && plan.definition().overlap != Overlap::Allow {
             tick.state = TickState::Buffered;
+            tick.cancels = plan.definition().overlap == Overlap::TerminateRunning || tick.cancels;
         }
         let message = NewMessage::of_tick(&tick, now, plan, &stored)?;
         Ok((tick, message))

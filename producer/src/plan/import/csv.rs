@@ -43,7 +43,7 @@ pub(super) fn read(name: &str, text: &str) -> Result<Calendar, InvalidCalendar> 
         }
         found.add(date, kind, note, number)?;
     }
-    found.calendar(name, "there is no day in it: write lines such as 2027-02-06,work,Spring Festival")
+    found.calendar(name, "there is no day in it: write lines such as 2026-02-14,work,Spring Festival")
 }
 
 /// A date written in one way only.

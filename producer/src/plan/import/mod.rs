@@ -41,7 +41,7 @@ impl Calendar {
         ical::read(name, text, kind, years)
     }
 
-    /// Reads lines such as `2027-02-06,work,Spring Festival`: date, `off` or `work`, and perhaps a note. Empty lines,
+    /// Reads lines such as `2026-02-14,work,Spring Festival`: date, `off` or `work`, and perhaps a note. Empty lines,
     /// lines that start with `#`, and a first line that starts with `date` are left out. A note with a comma stands in
     /// quotes.
     ///

@@ -1,6 +1,6 @@
 //! What workers tell of tasks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use leveret_common::{
     event::{EventBatch, Happening, TaskEvent},
@@ -39,6 +39,12 @@ impl Told {
         events.into_iter().map(move |event| Self { worker: worker.clone(), instance, event })
     }
 
+    /// The task of a tick that is being run.
+    fn run_heard(&self) -> Option<&TaskId> {
+        let runs = matches!(self.event.what, Happening::Started { .. } | Happening::Progress(_));
+        Some(&self.event.id).filter(|_| runs && self.event.schedule.is_some())
+    }
+
     /// What it means for a tick, if it means an end.
     fn run_ended(&self) -> Option<RunEnded> {
         let end = match &self.event.what {
@@ -53,7 +59,7 @@ impl Told {
 }
 
 impl Store {
-    /// Takes in what workers tell, all of it in one transaction, and tells the ticks whose tasks have ended. The order of
+    /// Takes in what workers tell, all of it in one transaction, and tells the ticks whose tasks run or have ended. The order of
     /// events, by one call or several, at one centre or several, changes nothing of what comes of them; nor does
     /// repetition.
     ///
@@ -68,12 +74,18 @@ impl Store {
         }
         let lives = events.iter().map(|told| Life::told(&told.worker, told.instance, &told.event));
         let news = News::of(lives, self.clock.now())?;
-        let runs: Vec<_> = events.iter().filter_map(|told| told.run_ended()).collect();
+        // In one order, so that two centres never wait for each other.
+        let mut runs: Vec<_> = events.iter().filter_map(|told| told.run_ended()).collect();
+        runs.sort_by(|a, b| a.task_id.cmp(&b.task_id));
+        let ended: BTreeSet<_> = runs.iter().map(|run| &run.task_id).collect();
+        let heard: BTreeSet<_> = events.iter().filter_map(|told| told.run_heard()).collect();
+        let heard = heard.into_iter().filter(|id| !ended.contains(id));
+        // By the centre's clock, which also says when that was too long ago.
+        let heard: Vec<_> = heard.map(|id| (id.clone(), self.clock.now())).collect();
         let mut transaction = self.database.begin().await?;
         let changed = self.write_tasks(&mut transaction, news).await?;
-        if !runs.is_empty() {
-            self.runs_ended(&mut transaction, &runs).await?;
-        }
+        self.runs_heard(&mut transaction, &heard).await?;
+        self.runs_ended(&mut transaction, &runs).await?;
         transaction.commit().await?;
         if !runs.is_empty() {
             // What waited for them is due now.

@@ -1,0 +1,408 @@
+//! The loop: looks what is due, takes turns, and collects what the broker has confirmed.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use leveret_common::{clock::UnixMillis, link::PublishError, retry::Backoff, task::TaskId};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, warn};
+
+use super::{
+    agenda::{Agenda, Item},
+    cancel::Canceller,
+    declare::Declarer,
+    dispatch::{Dispatcher, Outcome, is_passing},
+    lease::Lease,
+    plans::Plans,
+    stats::{Counters, End},
+};
+use crate::centre::{
+    database::DatabaseError,
+    store::{
+        Store,
+        turns::{Advance, LaneKey},
+    },
+};
+
+/// The database is looked at this often: what others have changed is noticed by it.
+const LOOK: Duration = Duration::from_millis(500);
+/// Though it is told of changes all the time, it does not look more often than this.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How far a look sees.
+const HORIZON: Duration = Duration::from_millis(750);
+/// How much a look reads. When there is more, the next look follows as soon as this is done.
+const MOST_SEEN: i64 = 5_000;
+/// What the broker has confirmed is written down after this at the latest.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Turns are at least so far apart, so that what is due at about the same time shares a transaction.
+const TURN: Duration = Duration::from_millis(8);
+/// After a failure of the database.
+const BREATH: Duration = Duration::from_millis(250);
+/// A clock put back by more than this was wrong before, and schedules start over from the new time.
+const CLOCK_WAS_WRONG: Duration = Duration::from_secs(3 * 3_600);
+/// Runs that nothing has been heard of are looked for this often.
+const LOST: Duration = Duration::from_secs(5);
+/// Old ticks are forgotten this often, and so many at once.
+const FORGET: Duration = Duration::from_secs(30);
+const MOST_FORGOTTEN: i64 = 5_000;
+/// Schedules whose next tick is computed anew at once.
+const MOST_RESTARTED: i64 = 500;
+/// The same trouble with a queue is logged this often.
+const LOG: Duration = Duration::from_secs(30);
+
+pub(super) struct Ticker {
+    pub(super) store: Store,
+    pub(super) lease: Arc<Lease>,
+    pub(super) id: String,
+    pub(super) counters: Arc<Counters>,
+    pub(super) dispatcher: Dispatcher,
+    outcomes: mpsc::UnboundedReceiver<Vec<Outcome>>,
+    declarer: Declarer,
+    pub(super) canceller: Canceller,
+    history: Duration,
+    pub(super) agenda: Agenda,
+    pub(super) plans: Plans,
+    /// Messages on their way to the broker, or back and not written down yet.
+    pub(super) in_flight: HashSet<TaskId>,
+    pub(super) settled: Settled,
+    /// Lanes in which somebody waits.
+    pub(super) waiting: HashSet<LaneKey>,
+    /// Whether the last look did not see everything.
+    sees_part: bool,
+    look_at: Instant,
+    looked_at: Instant,
+    turn_at: Instant,
+    lost_at: Instant,
+    forget_at: Instant,
+    /// The latest moment that the clock has shown.
+    seen: UnixMillis,
+    /// Where the restart after a wrong clock is.
+    restart: Option<(String, String)>,
+    backoff: Backoff,
+    logged: HashMap<String, Instant>,
+}
+
+/// What came of publishes, to be written down.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    pub(super) published: Vec<(TaskId, UnixMillis)>,
+    pub(super) retried: Vec<(TaskId, UnixMillis)>,
+    pub(super) given_up: Vec<(TaskId, String)>,
+    since: Option<Instant>,
+}
+
+impl Settled {
+    pub(super) fn give_up(&mut self, id: TaskId, reason: String) {
+        self.since.get_or_insert_with(Instant::now);
+        self.given_up.push((id, reason));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.published.len() + self.retried.len() + self.given_up.len()
+    }
+}
+
+impl Ticker {
+    #[expect(clippy::too_many_arguments, reason = "its parts, once")]
+    pub(super) fn new(
+        store: Store,
+        lease: Arc<Lease>,
+        id: String,
+        counters: Arc<Counters>,
+        (dispatcher, outcomes): (Dispatcher, mpsc::UnboundedReceiver<Vec<Outcome>>),
+        declarer: Declarer,
+        canceller: Canceller,
+        history: Duration,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            seen: store.clock().now(),
+            store,
+            lease,
+            id,
+            counters,
+            dispatcher,
+            outcomes,
+            declarer,
+            canceller,
+            history,
+            agenda: Agenda::new(),
+            plans: Plans::default(),
+            in_flight: HashSet::new(),
+            settled: Settled::default(),
+            waiting: HashSet::new(),
+            sees_part: false,
+            look_at: now,
+            looked_at: now,
+            turn_at: now,
+            lost_at: now + LOST,
+            forget_at: now + FORGET,
+            restart: None,
+            backoff: Backoff::exponential(Duration::from_millis(200), Duration::from_secs(30)),
+            logged: HashMap::new(),
+        }
+    }
+
+    /// Decides and publishes until it is told to stop, and then waits for confirms for as long as `grace`.
+    pub(super) async fn run(mut self, stop: CancellationToken, grace: Duration) {
+        while !stop.is_cancelled() {
+            let step = self.step().await;
+            if let Err(error) = step {
+                self.failed(&error);
+            }
+            self.rest(&stop).await;
+        }
+        let deadline = Instant::now() + grace;
+        while !self.in_flight.is_empty() && Instant::now() < deadline {
+            if let Ok(Some(outcomes)) = tokio::time::timeout_at(deadline, self.outcomes.recv()).await {
+                self.collect(outcomes);
+            }
+            while let Ok(outcomes) = self.outcomes.try_recv() {
+                self.collect(outcomes);
+            }
+            if let Err(error) = self.settle().await {
+                self.failed(&error);
+                tokio::time::sleep(BREATH).await;
+            }
+        }
+        if !self.in_flight.is_empty() {
+            warn!(
+                messages = self.in_flight.len(),
+                "stopped before the broker has confirmed: others publish them again"
+            );
+        }
+    }
+
+    /// Everything that there is to do now.
+    async fn step(&mut self) -> Result<(), DatabaseError> {
+        let now = self.watch_clock();
+        if Instant::now() >= self.look_at {
+            self.look(now).await?;
+        }
+        if let Some(cursor) = self.restart.take() {
+            self.restart(cursor, now).await?;
+        }
+        let is_due = self.agenda.next().is_some_and(|at| at <= now) || !self.waiting.is_empty();
+        if (is_due || self.has_to_settle()) && Instant::now() >= self.turn_at {
+            let begun = Instant::now();
+            self.turn_at = begun + TURN;
+            self.turn(self.store.clock().now()).await?;
+            self.counters.turn(begun.elapsed());
+            if self.sees_part && self.agenda.next().is_none_or(|at| at > now) {
+                self.look_at = Instant::now();
+            }
+        }
+        self.counters.waiting(self.in_flight.len());
+        self.tidy().await
+    }
+
+    /// Waits until there is something to do.
+    async fn rest(&mut self, stop: &CancellationToken) {
+        let due = self.agenda.next();
+        let turn_at = self.turn_at;
+        let mut wake = self.look_at;
+        if let Some(since) = self.settled.since {
+            wake = wake.min(turn_at.max(since + SETTLE));
+        }
+        if !self.waiting.is_empty() {
+            wake = wake.min(turn_at);
+        }
+        let clock = self.store.clock().clone();
+        let next_item = async move {
+            match due {
+                Some(at) => clock.sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+            tokio::time::sleep_until(turn_at).await;
+        };
+        if self.restart.is_some() {
+            return;
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            Some(outcomes) = self.outcomes.recv() => {
+                self.collect(outcomes);
+                while let Ok(outcomes) = self.outcomes.try_recv() {
+                    self.collect(outcomes);
+                }
+            }
+            () = self.store.changed() => self.look_soon(),
+            () = self.lease.changed() => self.look_soon(),
+            () = next_item => {}
+            () = tokio::time::sleep_until(wake) => {}
+        }
+    }
+
+    /// Looks again, though not more often than is worth it.
+    pub(super) fn look_soon(&mut self) {
+        self.look_at = self.look_at.min(self.looked_at + LOOK_AGAIN);
+    }
+
+    fn has_to_settle(&self) -> bool {
+        self.settled.len() >= 1_000 || self.settled.since.is_some_and(|since| since.elapsed() >= SETTLE)
+    }
+
+    /// Reads what is due soon.
+    async fn look(&mut self, now: UnixMillis) -> Result<(), DatabaseError> {
+        self.looked_at = Instant::now();
+        self.look_at = self.looked_at + LOOK;
+        let held = self.lease.held();
+        let shards: Vec<_> = held.keys().copied().collect();
+        self.sees_part = false;
+        if shards.is_empty() {
+            self.agenda.reset(now);
+            return Ok(());
+        }
+        let until = now + HORIZON;
+        let schedules = self.store.due_schedules(&shards, until, MOST_SEEN).await?;
+        let messages = self.store.due_messages(&shards, until, MOST_SEEN).await?;
+        self.waiting = self.store.waiting_lanes(&shards).await?.into_iter().collect();
+        let is_full = |count: usize| i64::try_from(count).unwrap_or(MOST_SEEN) >= MOST_SEEN;
+        let mut horizon = until;
+        if let Some(last) = schedules.last().filter(|_| is_full(schedules.len())) {
+            horizon = horizon.min(last.tick.due_at);
+        }
+        if let Some((_, _, last)) = messages.last().filter(|_| is_full(messages.len())) {
+            horizon = horizon.min(*last);
+        }
+        self.sees_part = horizon < until;
+        self.agenda.reset(horizon);
+        for schedule in schedules {
+            self.agenda.add(schedule.tick.due_at, Item::Schedule(Box::new(schedule)));
+        }
+        for (id, shard, at) in messages {
+            if !self.in_flight.contains(&id) {
+                self.agenda.add(at, Item::Message(id, shard));
+            }
+        }
+        self.counters.database(None);
+        Ok(())
+    }
+
+    /// What came of publishes.
+    fn collect(&mut self, outcomes: Vec<Outcome>) {
+        let now = self.store.clock().now();
+        for Outcome { parcel, result, at, sent } in outcomes {
+            self.settled.since.get_or_insert_with(Instant::now);
+            let error = match result {
+                Ok(()) => {
+                    self.counters.published_within(sent.elapsed());
+                    match &parcel.schedule {
+                        Some(schedule) => {
+                            self.counters.ended(schedule, End::Published, 1);
+                            self.counters.lateness(schedule, at.since(parcel.due_at));
+                        }
+                        None => self.counters.delayed(),
+                    }
+                    self.settled.published.push((parcel.task_id, at));
+                    continue;
+                }
+                Err(error) => error,
+            };
+            self.counters.failed();
+            self.log(&parcel.queue, &error);
+            if parcel.give_up_at.is_some_and(|end| end <= now) {
+                if let Some(schedule) = &parcel.schedule {
+                    self.counters.ended(schedule, End::GivenUp, 1);
+                }
+                let reason = format!("it could not be published within its catch-up window: {error}");
+                self.settled.given_up.push((parcel.task_id, reason));
+                continue;
+            }
+            let delay = if is_passing(&error) {
+                Duration::from_millis(500)
+            } else {
+                self.backoff.delay_after(u32::try_from(parcel.tries).unwrap_or(u32::MAX).saturating_add(1))
+            };
+            if matches!(error, PublishError::Unroutable { .. }) {
+                self.declarer.declare(&parcel.queue);
+            }
+            self.settled.retried.push((parcel.task_id, now + delay));
+        }
+    }
+
+    /// Says what is wrong with a queue, but not with each message.
+    fn log(&mut self, queue: &str, error: &PublishError) {
+        let now = Instant::now();
+        let key = format!("{queue} {:?}", std::mem::discriminant(error));
+        if self.logged.get(&key).is_some_and(|logged| now < *logged + LOG) {
+            debug!(queue, %error, "could not be published and is tried again");
+            return;
+        }
+        self.logged.insert(key, now);
+        match error {
+            PublishError::Invalid(_) | PublishError::Unacceptable { .. } => {
+                error!(queue, %error, "a message cannot be published");
+            }
+            error => warn!(queue, %error, "a message could not be published and is tried again"),
+        }
+    }
+
+    /// The time, and what there is to do if the clock was put back.
+    fn watch_clock(&mut self) -> UnixMillis {
+        let now = self.store.clock().now();
+        if self.seen.since(now) > CLOCK_WAS_WRONG {
+            warn!(from = %self.seen.to_rfc3339(), to = %now.to_rfc3339(), "the clock was put back: schedules start over");
+            self.restart = Some((String::new(), String::new()));
+            self.look_at = Instant::now();
+            self.seen = now;
+        }
+        self.seen = self.seen.max(now);
+        now
+    }
+
+    /// Computes the next tick of a part of the schedules from now on, for a clock that was far ahead and was put right.
+    async fn restart(&mut self, cursor: (String, String), now: UnixMillis) -> Result<(), DatabaseError> {
+        let shards: Vec<_> = self.lease.held().keys().copied().collect();
+        let page = self.store.schedules_ahead(&shards, now, (&cursor.0, &cursor.1), MOST_RESTARTED).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        let next = (last.name.namespace().to_owned(), last.name.name().to_owned());
+        self.plans.load(&self.store, &page).await?;
+        let anew = page.iter().filter_map(|schedule| {
+            let plan = self.plans.get(schedule)?;
+            let next = plan.next_after(now).or_else(|| plan.after_end(now));
+            let (name, revision, from) = (schedule.name.clone(), schedule.revision, schedule.tick.scheduled_at);
+            (next != Some(schedule.tick)).then_some(Advance { name, revision, from, next, runs: 0, last_tick_at: None })
+        });
+        let anew: Vec<_> = anew.collect();
+        self.store.advance_only(&anew).await?;
+        self.restart = Some(next);
+        self.look_at = Instant::now();
+        Ok(())
+    }
+
+    /// Ends what has been lost, and forgets what is old.
+    async fn tidy(&mut self) -> Result<(), DatabaseError> {
+        let now = Instant::now();
+        if now >= self.lost_at {
+            self.lost_at = now + LOST;
+            let shards: Vec<_> = self.lease.held().keys().copied().collect();
+            let lost = self.store.end_lost_runs(&shards).await?;
+            if lost > 0 {
+                warn!(runs = lost, "nothing was heard of runs for too long: they count as ended");
+                self.look_at = now;
+            }
+        }
+        if now >= self.forget_at {
+            let before = self.store.clock().now() - self.history;
+            let forgotten = self.store.forget_ticks(before, MOST_FORGOTTEN).await?;
+            let is_all = i64::try_from(forgotten).unwrap_or(MOST_FORGOTTEN) < MOST_FORGOTTEN;
+            self.forget_at = now + if is_all { FORGET } else { LOOK };
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, error: &DatabaseError) {
+        let text = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+        warn!(error = text, "the database did not do what was asked; trying again");
+        self.counters.database(Some(text));
+        self.plans.clear();
+        // What was taken from the agenda and not decided is still in the database.
+        self.look_at = Instant::now() + BREATH;
+        self.turn_at = self.look_at;
+    }
+}

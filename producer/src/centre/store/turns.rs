@@ -1,0 +1,361 @@
+//! What the engine reads and writes in a turn: each function is one statement over any number of rows.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use leveret_common::{clock::UnixMillis, message::StoredMessage, task::TaskId};
+
+use super::{
+    Store, message, over_rows, schedules,
+    ticks::{read_id, read_kind},
+};
+use crate::{
+    centre::database::{DatabaseError, Row, Transaction, Value, Wording},
+    plan::{Definition, ScheduleName, Tick, TickKind},
+};
+
+/// A schedule whose tick is due soon, without its definition.
+#[derive(Clone, Debug)]
+pub(crate) struct DueSchedule {
+    pub(crate) name: ScheduleName,
+    pub(crate) shard: i64,
+    pub(crate) revision: i64,
+    pub(crate) tick: Tick,
+    pub(crate) number: i64,
+    pub(crate) runs_left: Option<i64>,
+    pub(crate) last_success: Option<UnixMillis>,
+}
+
+/// A schedule moves on to its next tick, if nobody has changed it meanwhile.
+#[derive(Clone, Debug)]
+pub(crate) struct Advance {
+    pub(crate) name: ScheduleName,
+    pub(crate) revision: i64,
+    pub(crate) from: UnixMillis,
+    pub(crate) next: Option<Tick>,
+    pub(crate) runs: i64,
+    pub(crate) last_tick_at: Option<UnixMillis>,
+}
+
+/// A message that the outbox has given out to be published.
+#[derive(Clone, Debug)]
+pub(crate) struct ClaimedMessage {
+    pub(crate) task_id: TaskId,
+    pub(crate) due_at: UnixMillis,
+    pub(crate) tries: i64,
+    pub(crate) give_up_at: Option<UnixMillis>,
+    /// Of a tick: its schedule.
+    pub(crate) schedule: Option<ScheduleName>,
+    pub(crate) message: StoredMessage,
+}
+
+const DUE_SCHEDULES: Wording = Wording::Each(
+    "SELECT namespace, name, shard, revision, next_at, next_due, number, runs_left, last_success_at
+     FROM leveret_centre_schedules
+     WHERE next_due <= $2 AND shard IN (SELECT value FROM json_each($1)) ORDER BY next_due LIMIT $3",
+    "SELECT namespace, name, shard, revision, next_at, next_due, number, runs_left, last_success_at
+     FROM leveret_centre_schedules
+     WHERE next_due <= $2 AND shard = ANY (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST($1 AS json)))
+     ORDER BY next_due LIMIT $3",
+);
+const DUE_MESSAGES: Wording = Wording::Each(
+    "SELECT task_id, shard, try_at FROM leveret_centre_outbox
+     WHERE try_at <= $2 AND shard IN (SELECT value FROM json_each($1)) ORDER BY try_at LIMIT $3",
+    "SELECT task_id, shard, try_at FROM leveret_centre_outbox
+     WHERE try_at <= $2 AND shard = ANY (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST($1 AS json)))
+     ORDER BY try_at LIMIT $3",
+);
+const DEFINITIONS: Wording = over_rows!(
+    "SELECT namespace, name, revision, definition FROM leveret_centre_schedules JOIN",
+    "ON namespace = rows.value ->> 0 AND name = rows.value ->> 1"
+);
+const ADVANCE: Wording = over_rows!(
+    "UPDATE leveret_centre_schedules SET next_at = CAST(rows.value ->> 4 AS BIGINT),
+        next_due = CAST(rows.value ->> 5 AS BIGINT), number = number + CAST(rows.value ->> 6 AS BIGINT),
+        runs_left = runs_left - CAST(rows.value ->> 6 AS BIGINT), last_tick_at = coalesce(CAST(rows.value ->> 7 AS BIGINT), last_tick_at)
+     FROM",
+    "WHERE namespace = rows.value ->> 0 AND name = rows.value ->> 1 AND revision = CAST(rows.value ->> 2 AS BIGINT)
+        AND next_at = CAST(rows.value ->> 3 AS BIGINT) AND paused IS NULL RETURNING namespace, name"
+);
+/// What has been tried, or is being tried, is tried again when nothing has been heard by then.
+const CLAIM: Wording = over_rows!(
+    "UPDATE leveret_centre_outbox SET claimed = 1, try_at = $2 FROM",
+    "WHERE task_id = rows.value ->> 0 AND try_at <= $3
+     RETURNING task_id, due_at, tries, give_up_at, namespace, schedule, message"
+);
+const REMOVE: Wording = Wording::Each(
+    "DELETE FROM leveret_centre_outbox WHERE task_id IN (SELECT value ->> 0 FROM json_each($1))",
+    "DELETE FROM leveret_centre_outbox WHERE task_id IN
+        (SELECT value ->> 0 FROM json_array_elements(CAST($1 AS json)) AS rows(value))",
+);
+const PUBLISHED: Wording = over_rows!(
+    "UPDATE leveret_centre_ticks SET published_at = CAST(rows.value ->> 1 AS BIGINT),
+        state = CASE WHEN state = 'pending' THEN 'published' ELSE state END,
+        lost_at = CASE WHEN lane IS NULL THEN NULL ELSE CAST(rows.value ->> 1 AS BIGINT) + lost_after END FROM",
+    "WHERE task_id = rows.value ->> 0"
+);
+const RETRY: Wording = over_rows!(
+    "UPDATE leveret_centre_outbox SET try_at = CAST(rows.value ->> 1 AS BIGINT), tries = tries + 1 FROM",
+    "WHERE task_id = rows.value ->> 0"
+);
+const LANES: Wording = over_rows!(
+    "SELECT namespace, lane, schedule, scheduled_at, kind, cancels, task_id, queue, state FROM (
+        SELECT ticks.*, row_number() OVER (PARTITION BY ticks.namespace, ticks.lane, ticks.state
+            ORDER BY ticks.priority DESC, ticks.scheduled_at, ticks.decided_at) AS place
+        FROM leveret_centre_ticks AS ticks JOIN",
+    "ON ticks.shard = CAST(rows.value ->> 0 AS BIGINT) AND ticks.namespace = rows.value ->> 1
+            AND ticks.lane = rows.value ->> 2
+        WHERE ticks.lane IS NOT NULL AND ticks.state IN ('buffered', 'pending', 'published', 'running')
+     ) AS open WHERE state <> 'buffered' OR place <= 50 ORDER BY place"
+);
+/// Lanes in which something may have to be done: nobody runs, or those that run have to be told to stop.
+const WAITING: Wording = Wording::Each(
+    "SELECT DISTINCT shard, namespace, lane FROM leveret_centre_ticks AS waiting
+     WHERE state = 'buffered' AND shard IN (SELECT value FROM json_each($1)) AND (cancels = 1 OR NOT EXISTS (
+        SELECT 1 FROM leveret_centre_ticks AS open WHERE open.shard = waiting.shard
+            AND open.namespace = waiting.namespace AND open.lane = waiting.lane AND open.lane IS NOT NULL
+            AND open.state IN ('buffered', 'pending', 'published', 'running') AND open.state <> 'buffered'))",
+    "SELECT DISTINCT shard, namespace, lane FROM leveret_centre_ticks AS waiting
+     WHERE state = 'buffered'
+        AND shard = ANY (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST($1 AS json)))
+        AND (cancels = 1 OR NOT EXISTS (
+        SELECT 1 FROM leveret_centre_ticks AS open WHERE open.shard = waiting.shard
+            AND open.namespace = waiting.namespace AND open.lane = waiting.lane AND open.lane IS NOT NULL
+            AND open.state IN ('buffered', 'pending', 'published', 'running') AND open.state <> 'buffered'))",
+);
+const LET_GO: Wording = over_rows!(
+    "UPDATE leveret_centre_ticks SET state = 'pending' FROM",
+    "WHERE task_id = rows.value ->> 0 AND state = 'buffered' RETURNING task_id"
+);
+const LET_GO_MESSAGE: Wording = over_rows!(
+    "UPDATE leveret_centre_outbox SET try_at = $2 FROM",
+    "WHERE task_id = rows.value ->> 0 AND try_at IS NULL"
+);
+const SKIP: Wording = over_rows!(
+    "UPDATE leveret_centre_ticks SET state = 'skipped', reason = rows.value ->> 1, ended_at = $2 FROM",
+    "WHERE task_id = rows.value ->> 0 AND state = 'buffered' RETURNING task_id"
+);
+const FORGET: Wording = Wording::Each(
+    "DELETE FROM leveret_centre_ticks WHERE rowid IN (SELECT rowid FROM leveret_centre_ticks WHERE decided_at < $1
+        AND state NOT IN ('buffered', 'pending', 'published', 'running') ORDER BY decided_at LIMIT $2)",
+    "DELETE FROM leveret_centre_ticks WHERE ctid IN (SELECT ctid FROM leveret_centre_ticks WHERE decided_at < $1
+        AND state NOT IN ('buffered', 'pending', 'published', 'running') ORDER BY decided_at LIMIT $2)",
+);
+const AHEAD: Wording = Wording::Each(
+    "SELECT namespace, name, shard, revision, next_at, next_due, number, runs_left, last_success_at
+     FROM leveret_centre_schedules WHERE next_due > $2 AND (namespace, name) > ($3, $4)
+        AND shard IN (SELECT value FROM json_each($1)) ORDER BY namespace, name LIMIT $5",
+    "SELECT namespace, name, shard, revision, next_at, next_due, number, runs_left, last_success_at
+     FROM leveret_centre_schedules WHERE next_due > $2 AND (namespace, name) > ($3, $4)
+        AND shard = ANY (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST($1 AS json)))
+     ORDER BY namespace, name LIMIT $5",
+);
+
+/// A tick that has not ended, in its lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct OpenTick {
+    pub(crate) schedule: String,
+    pub(crate) scheduled_at: UnixMillis,
+    pub(crate) kind: TickKind,
+    pub(crate) cancels: bool,
+    pub(crate) task_id: TaskId,
+    pub(crate) queue: String,
+}
+
+/// What is open in a lane.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lane {
+    /// Those that are published, or will be at once.
+    pub(crate) running: Vec<OpenTick>,
+    /// Those that wait, the next one first. Of very many only the first.
+    pub(crate) waiting: Vec<OpenTick>,
+}
+
+/// A lane: its shard, namespace and name.
+pub(crate) type LaneKey = (i64, String, String);
+
+fn due(row: &Row) -> Result<DueSchedule, DatabaseError> {
+    Ok(DueSchedule {
+        name: schedules::read_name(row, "namespace", "name")?,
+        shard: row.number("shard")?,
+        revision: row.number("revision")?,
+        tick: Tick { scheduled_at: row.moment("next_at")?, due_at: row.moment("next_due")? },
+        number: row.number("number")?,
+        runs_left: row.maybe_number("runs_left")?,
+        last_success: row.maybe_moment("last_success_at")?,
+    })
+}
+
+impl Store {
+    /// Schedules of these shards that are due up to `until`, earliest first.
+    pub(crate) async fn due_schedules(
+        &self,
+        shards: &[i64],
+        until: UnixMillis,
+        limit: i64,
+    ) -> Result<Vec<DueSchedule>, DatabaseError> {
+        let rows = self.database.fetch(DUE_SCHEDULES, [Value::json(shards)?, until.into(), limit.into()]).await?;
+        rows.iter().map(due).collect()
+    }
+
+    /// Messages of these shards that are to be tried up to `until`, earliest first.
+    pub(crate) async fn due_messages(
+        &self,
+        shards: &[i64],
+        until: UnixMillis,
+        limit: i64,
+    ) -> Result<Vec<(TaskId, i64, UnixMillis)>, DatabaseError> {
+        let rows = self.database.fetch(DUE_MESSAGES, [Value::json(shards)?, until.into(), limit.into()]).await?;
+        rows.iter().map(|row| Ok((read_id(row)?, row.number("shard")?, row.moment("try_at")?))).collect()
+    }
+
+    /// Schedules of these shards, by their names from after `cursor` on, whose next tick is after `after`.
+    pub(crate) async fn schedules_ahead(
+        &self,
+        shards: &[i64],
+        after: UnixMillis,
+        cursor: (&str, &str),
+        limit: i64,
+    ) -> Result<Vec<DueSchedule>, DatabaseError> {
+        let values = [Value::json(shards)?, after.into(), cursor.0.into(), cursor.1.into(), limit.into()];
+        self.database.fetch(AHEAD, values).await?.iter().map(due).collect()
+    }
+
+    /// The definitions of these schedules, with their revisions.
+    pub(crate) async fn definitions(
+        &self,
+        names: impl Iterator<Item = &ScheduleName>,
+    ) -> Result<Vec<(ScheduleName, i64, Definition)>, DatabaseError> {
+        let rows: Vec<_> = names.map(|name| (name.namespace(), name.name())).collect();
+        let rows = self.database.fetch(DEFINITIONS, [Value::json(&rows)?]).await?;
+        let read = |row: &Row| {
+            Ok((schedules::read_name(row, "namespace", "name")?, row.number("revision")?, row.json("definition")?))
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Lanes of these shards in which something may have to be done about those that wait.
+    pub(crate) async fn waiting_lanes(&self, shards: &[i64]) -> Result<Vec<LaneKey>, DatabaseError> {
+        let rows = self.database.fetch(WAITING, [Value::json(shards)?]).await?;
+        rows.iter().map(|row| Ok((row.number("shard")?, row.text("namespace")?, row.text("lane")?))).collect()
+    }
+
+    /// Moves schedules on, and nothing else.
+    pub(crate) async fn advance_only(&self, advances: &[Advance]) -> Result<(), DatabaseError> {
+        let mut transaction = self.database.begin().await?;
+        advance(&mut transaction, advances).await?;
+        transaction.commit().await
+    }
+
+    /// Forgets ticks that ended and were decided about before then, at most `limit`. How many there were.
+    pub(crate) async fn forget_ticks(&self, before: UnixMillis, limit: i64) -> Result<u64, DatabaseError> {
+        self.database.execute(FORGET, [before.into(), limit.into()]).await
+    }
+}
+
+/// Moves schedules on. Those that have moved.
+pub(crate) async fn advance(
+    transaction: &mut Transaction,
+    advances: &[Advance],
+) -> Result<HashSet<(String, String)>, DatabaseError> {
+    let rows = advances.iter().map(|advance| {
+        let next = advance.next.map(|next| (next.scheduled_at, next.due_at)).unzip();
+        let name = (advance.name.namespace(), advance.name.name());
+        (name.0, name.1, advance.revision, advance.from, next.0, next.1, advance.runs, advance.last_tick_at)
+    });
+    let rows = transaction.fetch(ADVANCE, [Value::json(&rows.collect::<Vec<_>>())?]).await?;
+    rows.iter().map(|row| Ok((row.text("namespace")?, row.text("name")?))).collect()
+}
+
+/// Gives messages out that are to be tried by `now`. Nobody else gets them before `until`.
+pub(crate) async fn claim(
+    transaction: &mut Transaction,
+    ids: &[TaskId],
+    now: UnixMillis,
+    until: UnixMillis,
+) -> Result<Vec<ClaimedMessage>, DatabaseError> {
+    let rows: Vec<_> = ids.iter().map(|id| (id,)).collect();
+    let rows = transaction.fetch(CLAIM, [Value::json(&rows)?, until.into(), now.into()]).await?;
+    let read = |row: &Row| {
+        let schedule = row.maybe_text("schedule")?.is_some();
+        Ok(ClaimedMessage {
+            task_id: read_id(row)?,
+            due_at: row.moment("due_at")?,
+            tries: row.number("tries")?,
+            give_up_at: row.maybe_moment("give_up_at")?,
+            schedule: schedule.then(|| schedules::read_name(row, "namespace", "schedule")).transpose()?,
+            message: message::from_column(&row.text("message")?)?,
+        })
+    };
+    rows.iter().map(read).collect()
+}
+
+/// The broker has these, since then.
+pub(crate) async fn published(
+    transaction: &mut Transaction,
+    messages: &[(TaskId, UnixMillis)],
+) -> Result<(), DatabaseError> {
+    let rows = Value::json(messages)?;
+    transaction.execute(REMOVE, [rows.clone()]).await?;
+    transaction.execute(PUBLISHED, [rows]).await.map(drop)
+}
+
+/// These are tried again then.
+pub(crate) async fn retry(
+    transaction: &mut Transaction,
+    messages: &[(TaskId, UnixMillis)],
+) -> Result<(), DatabaseError> {
+    transaction.execute(RETRY, [Value::json(messages)?]).await.map(drop)
+}
+
+/// These are in nobody's way any more.
+pub(crate) async fn remove(transaction: &mut Transaction, messages: &[TaskId]) -> Result<(), DatabaseError> {
+    let rows: Vec<_> = messages.iter().map(|id| (id,)).collect();
+    transaction.execute(REMOVE, [Value::json(&rows)?]).await.map(drop)
+}
+
+/// What is open in these lanes.
+pub(crate) async fn lanes(
+    transaction: &mut Transaction,
+    keys: &HashSet<LaneKey>,
+) -> Result<HashMap<(String, String), Lane>, DatabaseError> {
+    let mut lanes: HashMap<_, Lane> = HashMap::new();
+    for row in transaction.fetch(LANES, [Value::json(keys)?]).await? {
+        let tick = OpenTick {
+            schedule: row.text("schedule")?,
+            scheduled_at: row.moment("scheduled_at")?,
+            kind: read_kind(&row, "kind")?,
+            cancels: row.flag("cancels")?,
+            task_id: read_id(&row)?,
+            queue: row.text("queue")?,
+        };
+        let lane = lanes.entry((row.text("namespace")?, row.text("lane")?)).or_default();
+        if row.text("state")? == "buffered" { lane.waiting.push(tick) } else { lane.running.push(tick) }
+    }
+    Ok(lanes)
+}
+
+/// Lets ticks go that waited.
+pub(crate) async fn let_go(
+    transaction: &mut Transaction,
+    ids: &[TaskId],
+    now: UnixMillis,
+) -> Result<(), DatabaseError> {
+    let rows: Vec<_> = ids.iter().map(|id| (id,)).collect();
+    let rows = Value::json(&rows)?;
+    transaction.fetch(LET_GO, [rows.clone()]).await?;
+    transaction.execute(LET_GO_MESSAGE, [rows, now.into()]).await.map(drop)
+}
+
+/// Skips ticks that waited, for these reasons.
+pub(crate) async fn skip(
+    transaction: &mut Transaction,
+    ticks: &[(TaskId, String)],
+    now: UnixMillis,
+) -> Result<(), DatabaseError> {
+    let rows = transaction.fetch(SKIP, [Value::json(ticks)?, now.into()]).await?;
+    let ids = rows.iter().map(read_id).collect::<Result<Vec<_>, _>>()?;
+    remove(transaction, &ids).await
+}
+
+/// Shards with their fences, as they are locked for a turn.
+pub(crate) type Fences = BTreeMap<i64, i64>;
