@@ -69,6 +69,7 @@ fn the_topology_is_the_one_of_the_contract() {
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol.md");
     let document = std::fs::read_to_string(document).unwrap();
     let topology = leveret::Topology::new("leveret").unwrap().queue("mail".parse().unwrap(), Default::default());
+    let topology = topology.centre();
     for exchange in topology.exchanges() {
         let alternate = exchange.arguments.get("alternate-exchange").map(|_| "`leveret.lost`").unwrap_or("–");
         let row = format!("| `{}` | {} | {alternate} |", exchange.name, exchange.kind);
@@ -77,5 +78,39 @@ fn the_topology_is_the_one_of_the_contract() {
     let names: BTreeSet<_> = topology.queues().iter().flat_map(|queue| queue.arguments.keys().copied()).collect();
     for argument in names {
         assert!(document.contains(&format!("`{argument}`")), "{argument} is missing");
+    }
+}
+
+/// The event that the contract shows is one as it is written, and each kind is in its table.
+#[test]
+fn events_are_those_of_the_contract() {
+    use leveret::common::event::{Happening, Progress, TaskEvent};
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol.md");
+    let document = std::fs::read_to_string(document).unwrap();
+    let (_, after) = document.split_once("```json\n{\"event\":").unwrap();
+    let (shown, _) = after.split_once("```").unwrap();
+    let shown: serde_json::Value = serde_json::from_str(&format!("{{\"event\":{shown}")).unwrap();
+    let event: TaskEvent = serde_json::from_value(shown.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&event).unwrap(), shown);
+
+    let (error_kind, error, retry_at) = ("error".to_owned(), "no such host".to_owned(), leveret::UnixMillis(9));
+    let dead = leveret::common::wire::DeadReason::Expired;
+    for what in [
+        Happening::Started { waited_ms: Some(1) },
+        Happening::Progress(Progress { cursor: 1, total: Some(2), note: Some("half".to_owned()) }),
+        Happening::done(1, Some(&serde_json::json!(3))),
+        Happening::Failed { ran_ms: 1, error_kind: error_kind.clone(), error: error.clone(), retry_at },
+        Happening::Snoozed { ran_ms: 1, retry_at },
+        Happening::Dead { ran_ms: Some(1), reason: dead, error_kind, error },
+        Happening::Cancelled { ran_ms: 1, reason: Some("a person".to_owned()) },
+        Happening::Discarded { ran_ms: 1, reason: Some("too old".to_owned()) },
+    ] {
+        let fields = serde_json::to_value(&what).unwrap();
+        let fields = fields.as_object().unwrap();
+        let start = format!("| `{}` | `{}` |", what.routing_key(), fields["event"].as_str().unwrap());
+        let row = document.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("no row {start}"));
+        for field in fields.keys().filter(|field| *field != "event") {
+            assert!(row.contains(&format!("`{field}`")), "{field}: {row}");
+        }
     }
 }

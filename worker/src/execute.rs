@@ -97,7 +97,7 @@ impl Lane {
                 kind.metrics.never_ran(TaskEnd::Dead);
                 let error = format!("{} workers were lost while they ran it", facts.lost_leases);
                 let parked = Move::dead(DeadReason::DeliveryLimit, "delivery-limit", error);
-                self.settle(delivery, &envelope, Verdict::Moved(parked)).await;
+                self.park(delivery, &envelope, parked).await;
                 return;
             }
             if let Some(lease) = leases.take(delivery, &envelope).await {

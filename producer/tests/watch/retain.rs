@@ -56,7 +56,7 @@ async fn the_watcher_lets_go_of_tasks_and_ticks() {
         }
         let rows = store.database().fetch("SELECT count(*) AS ticks FROM leveret_centre_ticks", []).await.unwrap();
         assert_eq!(rows[0].number("ticks").unwrap(), 1_200);
-        let events: Vec<_> = (0..1_200).map(|task| done(&task.to_string(), 0)).collect();
+        let events: Vec<_> = (0..1_200).map(|task| done(&format!("task {task}"), 0)).collect();
         store.apply(&events).await.unwrap();
         let vhost = vhost().await;
         let retention = Retention { tasks: Duration::ZERO, every: Duration::from_millis(100), ..Retention::default() };

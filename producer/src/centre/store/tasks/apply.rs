@@ -1,9 +1,8 @@
 //! What workers tell of tasks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use leveret_common::{
-    clock::UnixMillis,
     event::{EventBatch, Happening, TaskEvent},
     registry::Instance,
     task::TaskId,
@@ -52,18 +51,18 @@ impl Told {
         Some(RunEnded { task_id: self.event.id.clone(), end, at: self.event.at })
     }
 
-    /// A sign of life of a task that may be a tick's.
-    fn run_heard(&self) -> Option<(TaskId, UnixMillis)> {
+    /// A sign of life of the task of a tick.
+    fn run_heard(&self) -> Option<&TaskId> {
         let lives = matches!(
             self.event.what,
             Happening::Started { .. } | Happening::Progress(_) | Happening::Failed { .. } | Happening::Snoozed { .. }
         );
-        lives.then(|| (self.event.id.clone(), self.event.at))
+        (lives && self.event.schedule.is_some()).then_some(&self.event.id)
     }
 }
 
 impl Store {
-    /// Takes in what workers tell, all of it in one transaction, and tells the ticks whose tasks have ended. The order of
+    /// Takes in what workers tell, all of it in one transaction, and tells the ticks whose tasks run or have ended. The order of
     /// events, by one call or several, at one centre or several, changes nothing of what comes of them; nor does
     /// repetition.
     ///
@@ -78,8 +77,14 @@ impl Store {
         }
         let lives = events.iter().map(|told| Life::told(&told.worker, told.instance, &told.event));
         let news = News::of(lives, self.clock.now())?;
-        let runs: Vec<_> = events.iter().filter_map(|told| told.run_ended()).collect();
-        let heard: Vec<_> = events.iter().filter_map(|told| told.run_heard()).collect();
+        // In one order, so that two centres never wait for each other.
+        let mut runs: Vec<_> = events.iter().filter_map(|told| told.run_ended()).collect();
+        runs.sort_by(|a, b| a.task_id.cmp(&b.task_id));
+        let ended: BTreeSet<_> = runs.iter().map(|run| &run.task_id).collect();
+        let heard: BTreeSet<_> = events.iter().filter_map(|told| told.run_heard()).collect();
+        let heard = heard.into_iter().filter(|id| !ended.contains(id));
+        // By the centre's clock, which also says when that was too long ago.
+        let heard: Vec<_> = heard.map(|id| (id.clone(), self.clock.now())).collect();
         let mut transaction = self.database.begin().await?;
         let ids: Vec<_> = events.iter().map(|told| told.event.id.as_str()).collect();
         shards::lock_of_tasks(self, &mut transaction, &ids).await?;
