@@ -133,7 +133,8 @@ impl Course {
                 if second % 5 == 0 {
                     // Not the one that is stopped: it has to come back to what others have taken over.
                     let alive = 1 + usize::try_from(second / 5).unwrap() % (CENTRES - 1);
-                    let victim = if second > stop + length { usize::try_from(second / 5).unwrap() % CENTRES } else { alive };
+                    let victim =
+                        if second > stop + length { usize::try_from(second / 5).unwrap() % CENTRES } else { alive };
                     println!("second {second}: centre {victim} is killed");
                     centres[victim].replace().await;
                 }
@@ -196,7 +197,8 @@ async fn declare(vhost: &Vhost) {
 /// Every tick was recorded once and published, under its own id, and there is no other.
 async fn check(store: &Store, vhost: &Vhost, expected: &BTreeMap<(String, i64), TaskId>) {
     let rows = async || {
-        let all = "SELECT schedule, scheduled_at, kind, task_id, state, decided_at, published_at FROM leveret_centre_ticks";
+        let all =
+            "SELECT schedule, scheduled_at, kind, task_id, state, decided_at, published_at FROM leveret_centre_ticks";
         store.database().fetch(all, []).await.unwrap()
     };
     eventually(Duration::from_secs(60), async || {
@@ -204,13 +206,20 @@ async fn check(store: &Store, vhost: &Vhost, expected: &BTreeMap<(String, i64), 
         let pending = store.database().fetch(open, []).await.unwrap()[0].number("n").unwrap();
         let left = "SELECT count(*) AS n FROM leveret_centre_schedules WHERE next_at IS NOT NULL";
         let left = store.database().fetch(left, []).await.unwrap()[0].number("n").unwrap();
-        if pending + left == 0 { Ok(()) } else { Err(format!("{pending} ticks pending, {left} schedules not at their end")) }
+        if pending + left == 0 {
+            Ok(())
+        } else {
+            Err(format!("{pending} ticks pending, {left} schedules not at their end"))
+        }
     })
     .await;
     let (mut recorded, mut late_decision, mut late_publish) = (BTreeMap::new(), Vec::new(), Vec::new());
     for row in rows().await {
         let at = row.number("scheduled_at").unwrap();
-        assert_eq!((row.text("state").unwrap(), row.text("kind").unwrap()), ("published".to_owned(), "tick".to_owned()));
+        assert_eq!(
+            (row.text("state").unwrap(), row.text("kind").unwrap()),
+            ("published".to_owned(), "tick".to_owned())
+        );
         late_decision.push(row.number("decided_at").unwrap() - at);
         late_publish.push(row.number("published_at").unwrap() - at);
         let id: TaskId = row.text("task_id").unwrap().parse().unwrap();
@@ -224,7 +233,11 @@ async fn check(store: &Store, vhost: &Vhost, expected: &BTreeMap<(String, i64), 
     let ids: BTreeSet<_> = expected.values().map(ToString::to_string).collect();
     assert_eq!(ids.len(), expected.len(), "two ticks have one id");
     assert_eq!(published, ids);
-    println!("{} ticks, each recorded once; {messages} messages, {} of them again under their id", ids.len(), messages - ids.len());
+    println!(
+        "{} ticks, each recorded once; {messages} messages, {} of them again under their id",
+        ids.len(),
+        messages - ids.len()
+    );
     for (what, mut late) in [("decided", late_decision), ("published", late_publish)] {
         late.sort_unstable();
         let of = |share: usize| late[(late.len() - 1) * share / 100];

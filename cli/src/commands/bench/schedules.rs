@@ -121,7 +121,8 @@ pub(super) struct Course<'a> {
 }
 
 // The same rows in one statement: a schedule is saved in a transaction of its own, which takes a while for a million.
-const FILL: &str = "INSERT INTO leveret_centre_schedules (namespace, name, shard, revision, source, definition, next_at,
+const FILL: &str =
+    "INSERT INTO leveret_centre_schedules (namespace, name, shard, revision, source, definition, next_at,
         next_due, created_at, changed_at)
     WITH RECURSIVE numbers(n) AS (SELECT CAST(0 AS BIGINT) UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < $1)
     SELECT 'default', 'bench-' || n, n % 64, 1, 'api', $2, $3, $3, $4, $4 FROM numbers";
