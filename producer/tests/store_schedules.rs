@@ -176,9 +176,9 @@ async fn a_task_is_put_off_listed_and_called_off() {
             (page.items.iter().map(|task| task.task_id.clone()).collect::<Vec<_>>(), page.next)
         };
         let (first, next) = ids(None, None, 1).await;
-        assert_eq!(first, [one.clone()]);
+        assert_eq!(first, std::slice::from_ref(&one));
         assert_eq!(ids(None, next.as_deref(), 9).await, (vec![two.clone()], None));
-        assert_eq!(ids(Some("n"), None, 9).await.0, [two.clone()]);
+        assert_eq!(ids(Some("n"), None, 9).await.0, std::slice::from_ref(&two));
         let found = store.delayed_task(&two).await.unwrap().unwrap();
         assert_eq!((found.message, found.due_at, found.created_at), (message, NOON + 2 * MINUTE, NOON));
         assert!(store.reschedule(&one, UnixMillis(i64::MAX)).await.unwrap());
