@@ -135,11 +135,7 @@ impl Store {
 
 /// Keeps other transactions from these shards until the end of this one. Whoever changes ticks and schedules of several
 /// shards begins with it, lest two wait for each other.
-pub(crate) async fn lock(
-    store: &Store,
-    transaction: &mut Transaction,
-    shards: &[i64],
-) -> Result<(), DatabaseError> {
+pub(crate) async fn lock(store: &Store, transaction: &mut Transaction, shards: &[i64]) -> Result<(), DatabaseError> {
     // In SQLite there is no other.
     if store.database.is_shared() {
         transaction.fetch(LOCK, [Value::json(shards)?]).await?;

@@ -4,10 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use leveret_common::{clock::UnixMillis, message::StoredMessage, task::TaskId};
 
-use super::{
-    Store, message, over_rows, schedules,
-    ticks::read_id,
-};
+use super::{Store, message, over_rows, schedules, ticks::read_id};
 use crate::{
     centre::database::{DatabaseError, Row, Transaction, Value, Wording},
     plan::{Definition, ScheduleName, Tick},
