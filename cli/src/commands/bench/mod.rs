@@ -6,6 +6,7 @@
 mod layers;
 mod ours;
 mod report;
+mod schedules;
 mod twin;
 
 use std::time::Duration;
@@ -48,6 +49,11 @@ pub(crate) struct Bench {
     /// Measure instead what the layers around a task cost, next to running it bare
     #[arg(long, conflicts_with_all = ["rate", "seconds"])]
     layers: bool,
+    /// Measure instead the scheduling centre: how late ticks come, and what idle schedules cost
+    #[arg(long, conflicts_with_all = ["tasks", "rounds", "rate", "layers"])]
+    schedules: bool,
+    #[command(flatten)]
+    centre: schedules::Arguments,
 }
 
 /// What one side took for a number of messages.
@@ -96,7 +102,10 @@ impl Bench {
         let queue = format!("bench-{}", std::process::id());
         let bar = session.output.progress(None, "");
         let course = Course { bench: &self, broker, queue, client, pool, bar };
-        if self.layers {
+        if self.schedules {
+            let report = schedules::Course::new(&self.centre, self.seconds, &course).run().await;
+            course.finish(&session, report).await
+        } else if self.layers {
             let report = course.layers().await;
             course.finish(&session, report).await
         } else {

@@ -153,6 +153,13 @@ fn peak_memory_mb() -> f64 {
     line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or_default() / 1024.0
 }
 
+/// Resident memory at the moment, in bytes.
+pub(super) fn memory() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kib| kib.parse::<f64>().ok()).unwrap_or_default() * 1024.0
+}
+
 /// The bench could not be run to its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BenchError {
@@ -174,6 +181,28 @@ pub(crate) enum BenchError {
     /// A name breaks the rules.
     #[error(transparent)]
     Name(#[from] InvalidName),
+    /// The database of the schedules did not do what was asked.
+    #[error(transparent)]
+    Database(#[from] leveret::producer::centre::database::DatabaseError),
+    /// A schedule could not be saved.
+    #[error(transparent)]
+    Schedule(#[from] leveret::producer::centre::store::ScheduleError),
+    /// The engine could not be started.
+    #[error(transparent)]
+    Engine(#[from] leveret::producer::centre::engine::EngineError),
+    /// The database's address is none.
+    #[error(transparent)]
+    Address(#[from] leveret::producer::centre::database::InvalidDatabaseUrl),
+    /// Ticks did not come.
+    #[error("{missing} of {expected} ticks did not come within {seconds} s")]
+    Ticks {
+        /// How many are missing.
+        missing: usize,
+        /// How many there should have been.
+        expected: usize,
+        /// How long was waited.
+        seconds: u64,
+    },
     /// A task cannot be sent.
     #[error(transparent)]
     Message(#[from] InvalidMessage),

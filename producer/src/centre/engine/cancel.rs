@@ -14,7 +14,7 @@ use leveret_common::{
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use crate::centre::store::turns::OpenTick;
+use crate::centre::store::lanes::OpenTick;
 
 /// A run that has not ended is told again after that: it may not have begun when it was told.
 const AGAIN: Duration = Duration::from_secs(3);

@@ -6,6 +6,7 @@
 //! | `lease.rs` | the shards that are this centre's, for as long as it beats |
 //! | `agenda.rs` | what is due within the next moments; all else stays in the database |
 //! | `ticker.rs` | the loop: looks, takes turns, collects what the broker has confirmed |
+//! | `look.rs` | what the loop reads in the database, and what it tidies there |
 //! | `turn.rs` | a turn: everything that is due becomes decisions and messages, in one transaction |
 //! | `decide.rs` | which ticks of a schedule run, and which were missed |
 //! | `overlap.rs` | what becomes of a tick whose predecessor has not ended |
@@ -25,6 +26,7 @@ mod decide;
 mod declare;
 mod dispatch;
 mod lease;
+mod look;
 mod overlap;
 mod plans;
 mod run;

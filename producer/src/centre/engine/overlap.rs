@@ -3,7 +3,7 @@
 use leveret_common::task::TaskId;
 
 use crate::{
-    centre::store::turns::{Lane, OpenTick},
+    centre::store::lanes::{Lane, OpenTick},
     plan::{Overlap, TickKind},
 };
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::{
-    agenda::{Agenda, Item},
+    agenda::Agenda,
     cancel::Canceller,
     declare::Declarer,
     dispatch::{Dispatcher, Outcome, is_passing},
@@ -22,20 +22,13 @@ use super::{
 };
 use crate::centre::{
     database::DatabaseError,
-    store::{
-        Store,
-        turns::{Advance, LaneKey},
-    },
+    store::{Store, lanes::LaneKey},
 };
 
 /// The database is looked at this often: what others have changed is noticed by it.
-const LOOK: Duration = Duration::from_millis(500);
+pub(super) const LOOK: Duration = Duration::from_millis(500);
 /// Though it is told of changes all the time, it does not look more often than this.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// How far a look sees.
-const HORIZON: Duration = Duration::from_millis(750);
-/// How much a look reads. When there is more, the next look follows as soon as this is done.
-const MOST_SEEN: i64 = 5_000;
 /// What the broker has confirmed is written down after this at the latest.
 const SETTLE: Duration = Duration::from_millis(50);
 /// Turns are at least so far apart, so that what is due at about the same time shares a transaction.
@@ -44,13 +37,6 @@ const TURN: Duration = Duration::from_millis(8);
 const BREATH: Duration = Duration::from_millis(250);
 /// A clock put back by more than this was wrong before, and schedules start over from the new time.
 const CLOCK_WAS_WRONG: Duration = Duration::from_secs(3 * 3_600);
-/// Runs that nothing has been heard of are looked for this often.
-const LOST: Duration = Duration::from_secs(5);
-/// Old ticks are forgotten this often, and so many at once.
-const FORGET: Duration = Duration::from_secs(30);
-const MOST_FORGOTTEN: i64 = 5_000;
-/// Schedules whose next tick is computed anew at once.
-const MOST_RESTARTED: i64 = 500;
 /// The same trouble with a queue is logged this often.
 const LOG: Duration = Duration::from_secs(30);
 
@@ -63,7 +49,7 @@ pub(super) struct Ticker {
     outcomes: mpsc::UnboundedReceiver<Vec<Outcome>>,
     declarer: Declarer,
     pub(super) canceller: Canceller,
-    history: Duration,
+    pub(super) history: Duration,
     pub(super) agenda: Agenda,
     pub(super) plans: Plans,
     /// Messages on their way to the broker, or back and not written down yet.
@@ -72,16 +58,16 @@ pub(super) struct Ticker {
     /// Lanes in which somebody waits.
     pub(super) waiting: HashSet<LaneKey>,
     /// Whether the last look did not see everything.
-    sees_part: bool,
-    look_at: Instant,
-    looked_at: Instant,
+    pub(super) sees_part: bool,
+    pub(super) look_at: Instant,
+    pub(super) looked_at: Instant,
     turn_at: Instant,
-    lost_at: Instant,
-    forget_at: Instant,
+    pub(super) lost_at: Instant,
+    pub(super) forget_at: Instant,
     /// The latest moment that the clock has shown.
     seen: UnixMillis,
     /// Where the restart after a wrong clock is.
-    restart: Option<(String, String)>,
+    pub(super) restart: Option<(String, String)>,
     backoff: Backoff,
     logged: HashMap<String, Instant>,
 }
@@ -139,8 +125,8 @@ impl Ticker {
             look_at: now,
             looked_at: now,
             turn_at: now,
-            lost_at: now + LOST,
-            forget_at: now + FORGET,
+            lost_at: now,
+            forget_at: now,
             restart: None,
             backoff: Backoff::exponential(Duration::from_millis(200), Duration::from_secs(30)),
             logged: HashMap::new(),
@@ -246,43 +232,6 @@ impl Ticker {
         self.settled.len() >= 1_000 || self.settled.since.is_some_and(|since| since.elapsed() >= SETTLE)
     }
 
-    /// Reads what is due soon.
-    async fn look(&mut self, now: UnixMillis) -> Result<(), DatabaseError> {
-        self.looked_at = Instant::now();
-        self.look_at = self.looked_at + LOOK;
-        let held = self.lease.held();
-        let shards: Vec<_> = held.keys().copied().collect();
-        self.sees_part = false;
-        if shards.is_empty() {
-            self.agenda.reset(now);
-            return Ok(());
-        }
-        let until = now + HORIZON;
-        let schedules = self.store.due_schedules(&shards, until, MOST_SEEN).await?;
-        let messages = self.store.due_messages(&shards, until, MOST_SEEN).await?;
-        self.waiting = self.store.waiting_lanes(&shards).await?.into_iter().collect();
-        let is_full = |count: usize| i64::try_from(count).unwrap_or(MOST_SEEN) >= MOST_SEEN;
-        let mut horizon = until;
-        if let Some(last) = schedules.last().filter(|_| is_full(schedules.len())) {
-            horizon = horizon.min(last.tick.due_at);
-        }
-        if let Some((_, _, last)) = messages.last().filter(|_| is_full(messages.len())) {
-            horizon = horizon.min(*last);
-        }
-        self.sees_part = horizon < until;
-        self.agenda.reset(horizon);
-        for schedule in schedules {
-            self.agenda.add(schedule.tick.due_at, Item::Schedule(Box::new(schedule)));
-        }
-        for (id, shard, at) in messages {
-            if !self.in_flight.contains(&id) {
-                self.agenda.add(at, Item::Message(id, shard));
-            }
-        }
-        self.counters.database(None);
-        Ok(())
-    }
-
     /// What came of publishes.
     fn collect(&mut self, outcomes: Vec<Outcome>) {
         let now = self.store.clock().now();
@@ -353,47 +302,6 @@ impl Ticker {
         }
         self.seen = self.seen.max(now);
         now
-    }
-
-    /// Computes the next tick of a part of the schedules from now on, for a clock that was far ahead and was put right.
-    async fn restart(&mut self, cursor: (String, String), now: UnixMillis) -> Result<(), DatabaseError> {
-        let shards: Vec<_> = self.lease.held().keys().copied().collect();
-        let page = self.store.schedules_ahead(&shards, now, (&cursor.0, &cursor.1), MOST_RESTARTED).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        let next = (last.name.namespace().to_owned(), last.name.name().to_owned());
-        self.plans.load(&self.store, &page).await?;
-        let anew = page.iter().filter_map(|schedule| {
-            let plan = self.plans.get(schedule)?;
-            let next = plan.next_after(now).or_else(|| plan.after_end(now));
-            let (name, revision, from) = (schedule.name.clone(), schedule.revision, schedule.tick.scheduled_at);
-            (next != Some(schedule.tick)).then_some(Advance { name, revision, from, next, runs: 0, last_tick_at: None })
-        });
-        let anew: Vec<_> = anew.collect();
-        self.store.advance_only(&anew).await?;
-        self.restart = Some(next);
-        self.look_at = Instant::now();
-        Ok(())
-    }
-
-    /// Ends what has been lost, and forgets what is old.
-    async fn tidy(&mut self) -> Result<(), DatabaseError> {
-        let now = Instant::now();
-        if now >= self.lost_at {
-            self.lost_at = now + LOST;
-            let shards: Vec<_> = self.lease.held().keys().copied().collect();
-            let lost = self.store.end_lost_runs(&shards).await?;
-            if lost > 0 {
-                warn!(runs = lost, "nothing was heard of runs for too long: they count as ended");
-                self.look_at = now;
-            }
-        }
-        if now >= self.forget_at {
-            let before = self.store.clock().now() - self.history;
-            let forgotten = self.store.forget_ticks(before, MOST_FORGOTTEN).await?;
-            let is_all = i64::try_from(forgotten).unwrap_or(MOST_FORGOTTEN) < MOST_FORGOTTEN;
-            self.forget_at = now + if is_all { FORGET } else { LOOK };
-        }
-        Ok(())
     }
 
     fn failed(&mut self, error: &DatabaseError) {

@@ -21,10 +21,11 @@ use crate::{
     centre::{
         database::{DatabaseError, Transaction},
         store::{
-            TickState, rows,
-            rows::{NewMessage, NewTick},
+            TickState,
+            lanes::{self, Lane, LaneKey, OpenTick},
+            rows::{self, NewMessage, NewTick},
             shards,
-            turns::{self, Advance, ClaimedMessage, DueSchedule, Lane, LaneKey, OpenTick},
+            turns::{self, Advance, ClaimedMessage, DueSchedule},
         },
     },
     plan::{Facts, Overlap, Plan, TickKind},
@@ -79,8 +80,8 @@ impl Ticker {
         let is_own = |shard: i64| held.get(&shard).is_some() && held.get(&shard) == fences.get(&shard);
         self.write_settled(&mut transaction).await?;
         let due = advance(&mut transaction, due, &is_own).await?;
-        let lanes = lanes(&mut transaction, &due, waiting.into_iter().filter(|key| is_own(key.0))).await?;
-        let mut writes = self.judge(&due, lanes, now)?;
+        let open = open_lanes(&mut transaction, &due, waiting.into_iter().filter(|key| is_own(key.0))).await?;
+        let mut writes = self.judge(&due, open, now)?;
         let new = rows::insert_ticks(&mut transaction, &writes.ticks).await?;
         writes.messages.retain(|(message, _)| new.contains(message.task_id.as_str()));
         let mut room = room.saturating_sub(claims.len());
@@ -93,10 +94,10 @@ impl Ticker {
         let messages: Vec<_> = writes.messages.iter().map(|(message, _)| message.clone()).collect();
         rows::insert_messages(&mut transaction, &messages).await?;
         if !writes.skipped.is_empty() {
-            turns::skip(&mut transaction, &writes.skipped, now).await?;
+            lanes::skip(&mut transaction, &writes.skipped, now).await?;
         }
         if !writes.let_go.is_empty() {
-            turns::let_go(&mut transaction, &writes.let_go, now).await?;
+            lanes::let_go(&mut transaction, &writes.let_go, now).await?;
         }
         let claims: Vec<_> = claims.into_iter().filter(|(_, shard)| is_own(*shard)).map(|(id, _)| id).collect();
         let claimed = claim(&mut transaction, &claims, now).await?;
@@ -306,7 +307,7 @@ async fn advance(
 }
 
 /// What is open in the lanes of these schedules, and in those in which somebody waits.
-async fn lanes(
+async fn open_lanes(
     transaction: &mut Transaction,
     due: &[Due],
     waiting: impl Iterator<Item = LaneKey>,
@@ -316,7 +317,7 @@ async fn lanes(
         let lane = crate::centre::store::lane(due.plan.name(), due.plan.definition())?;
         Some((due.schedule.shard, due.schedule.name.namespace().to_owned(), lane))
     }));
-    if keys.is_empty() { Ok(HashMap::new()) } else { turns::lanes(transaction, &keys).await }
+    if keys.is_empty() { Ok(HashMap::new()) } else { lanes::open(transaction, &keys).await }
 }
 
 /// Gives out messages of the outbox.

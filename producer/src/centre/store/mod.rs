@@ -9,6 +9,7 @@ mod duties;
 mod error;
 mod idempotency;
 mod kinds;
+pub(crate) mod lanes;
 pub(crate) mod message;
 mod operations;
 mod outbox;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use leveret_common::{clock::UnixMillis, task::TaskId};
 
-use super::{Store, TickState, over_rows, schedules, ticks::read_id};
+use super::{Store, TickState, over_rows, schedules, shards, ticks::read_id};
 use crate::{
     centre::database::{DatabaseError, Row, Transaction, Value, Wording},
     plan::{Calendar, Definition, Plan, ScheduleName},
@@ -43,8 +43,8 @@ const END: Wording = over_rows!(
 );
 const HEARD: Wording = over_rows!(
     "UPDATE leveret_centre_ticks SET state = CASE WHEN state = 'published' THEN 'running' ELSE state END,
-        lost_at = CASE WHEN lane IS NULL THEN NULL ELSE CAST(rows.value ->> 1 AS BIGINT) + lost_after END FROM",
-    "WHERE task_id = rows.value ->> 0 AND state IN ('published', 'running')"
+        lost_at = CAST(rows.value ->> 1 AS BIGINT) + lost_after FROM",
+    "WHERE task_id = rows.value ->> 0 AND lane IS NOT NULL AND state IN ('published', 'running')"
 );
 const LOST: Wording = Wording::Each(
     "UPDATE leveret_centre_ticks SET state = 'lost', reason = 'nothing was heard of its task for too long', ended_at = $2
@@ -106,11 +106,14 @@ impl Store {
             };
             (&run.task_id, state.as_str(), reason, run.at)
         });
+        let ids: Vec<_> = runs.iter().map(|run| run.task_id.as_str()).collect();
+        shards::lock_of_tasks(self, transaction, &ids).await?;
         let ended = transaction.fetch(END, [Value::json(&rows.collect::<Vec<_>>())?]).await?;
         self.follow(transaction, &ended).await
     }
 
-    /// Notes that these tasks were heard of then: they are being run. Others than those of ticks are ignored.
+    /// Notes that these tasks were heard of then: they are being run. Others are ignored than those of ticks that others
+    /// may have to wait for.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -122,13 +125,16 @@ impl Store {
         if runs.is_empty() {
             return Ok(());
         }
+        let ids: Vec<_> = runs.iter().map(|(id, _)| id.as_str()).collect();
+        shards::lock_of_tasks(self, transaction, &ids).await?;
         transaction.execute(HEARD, [Value::json(runs)?]).await.map(drop)
     }
 
     /// Ends runs that nothing has been heard of for too long. How many there were.
-    pub(crate) async fn end_lost_runs(&self, shards: &[i64]) -> Result<usize, DatabaseError> {
+    pub(crate) async fn end_lost_runs(&self, held: &[i64]) -> Result<usize, DatabaseError> {
         let mut transaction = self.database.begin().await?;
-        let lost = transaction.fetch(LOST, [Value::json(shards)?, self.clock.now().into()]).await?;
+        shards::lock(self, &mut transaction, held).await?;
+        let lost = transaction.fetch(LOST, [Value::json(held)?, self.clock.now().into()]).await?;
         self.follow(&mut transaction, &lost).await?;
         transaction.commit().await?;
         Ok(lost.len())
@@ -221,12 +227,14 @@ impl Store {
         Ok(())
     }
 
-    /// The calendars, if any of these definitions names one.
+    /// The calendars that these definitions name.
     pub(crate) async fn calendars_of<'a>(
         &self,
         definitions: impl IntoIterator<Item = &'a Definition>,
     ) -> Result<Vec<Calendar>, DatabaseError> {
-        let _names_one = definitions.into_iter().any(|definition| !definition.calendars.is_empty());
-        Ok(Vec::new())
+        let mut names: Vec<_> = definitions.into_iter().flat_map(|definition| definition.calendars.clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        Ok(self.calendars_named(&names).await?.into_iter().map(|stored| stored.calendar).collect())
     }
 }

@@ -22,7 +22,8 @@ pub struct ScheduleFilter {
 }
 
 const REFER: &str = "SELECT namespace, name FROM leveret_centre_schedules WHERE definition LIKE $1 ESCAPE '!'";
-const SET_NEXT: &str = "UPDATE leveret_centre_schedules SET next_at = $3, next_due = $4
+/// The revision says to all centres that what they know of it is old.
+const SET_NEXT: &str = "UPDATE leveret_centre_schedules SET next_at = $3, next_due = $4, revision = revision + 1
     WHERE namespace = $1 AND name = $2 AND revision = $5 AND paused IS NULL";
 const COUNT: &str = "SELECT count(*) AS total FROM leveret_centre_schedules";
 
@@ -93,7 +94,7 @@ impl Store {
     }
 
     /// Computes the next tick of the schedules that refer to this calendar, for its days have changed. How many there
-    /// were.
+    /// were; their revisions are raised.
     ///
     /// # Errors
     /// [`ScheduleError`].

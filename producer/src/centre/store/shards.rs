@@ -84,6 +84,14 @@ const HELD: Wording = Wording::Each(
     "SELECT shard, fence, set_config('idle_in_transaction_session_timeout', '2000', true) AS patience
      FROM leveret_centre_shards WHERE holder = $1 ORDER BY shard FOR NO KEY UPDATE",
 );
+const LOCK: &str = "SELECT shard, set_config('idle_in_transaction_session_timeout', '2000', true) AS patience
+    FROM leveret_centre_shards
+    WHERE shard = ANY (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST($1 AS json)))
+    ORDER BY shard FOR NO KEY UPDATE";
+const LOCK_OF_TASKS: &str = "SELECT shard, set_config('idle_in_transaction_session_timeout', '2000', true) AS patience
+    FROM leveret_centre_shards WHERE shard IN (SELECT shard FROM leveret_centre_ticks
+        WHERE task_id = ANY (SELECT value FROM json_array_elements_text(CAST($1 AS json))))
+    ORDER BY shard FOR NO KEY UPDATE";
 
 impl Store {
     /// All shards, with their holders.
@@ -123,6 +131,32 @@ impl Store {
         let rows: Vec<_> = shards.iter().map(|shard| (shard,)).collect();
         self.database.execute(RELEASE, [Value::json(&rows)?, holder.into()]).await.map(drop)
     }
+}
+
+/// Keeps other transactions from these shards until the end of this one. Whoever changes ticks and schedules of several
+/// shards begins with it, lest two wait for each other.
+pub(crate) async fn lock(
+    store: &Store,
+    transaction: &mut Transaction,
+    shards: &[i64],
+) -> Result<(), DatabaseError> {
+    // In SQLite there is no other.
+    if store.database.is_shared() {
+        transaction.fetch(LOCK, [Value::json(shards)?]).await?;
+    }
+    Ok(())
+}
+
+/// Keeps other transactions from the shards of these tasks' ticks, as [`lock`] does.
+pub(crate) async fn lock_of_tasks(
+    store: &Store,
+    transaction: &mut Transaction,
+    ids: &[&str],
+) -> Result<(), DatabaseError> {
+    if store.database.is_shared() {
+        transaction.fetch(LOCK_OF_TASKS, [Value::json(ids)?]).await?;
+    }
+    Ok(())
 }
 
 /// The shards that are the holder's until the end of the transaction, with their fences.

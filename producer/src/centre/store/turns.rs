@@ -1,16 +1,16 @@
 //! What the engine reads and writes in a turn: each function is one statement over any number of rows.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use leveret_common::{clock::UnixMillis, message::StoredMessage, task::TaskId};
 
 use super::{
     Store, message, over_rows, schedules,
-    ticks::{read_id, read_kind},
+    ticks::read_id,
 };
 use crate::{
     centre::database::{DatabaseError, Row, Transaction, Value, Wording},
-    plan::{Definition, ScheduleName, Tick, TickKind},
+    plan::{Definition, ScheduleName, Tick},
 };
 
 /// A schedule whose tick is due soon, without its definition.
@@ -97,43 +97,6 @@ const RETRY: Wording = over_rows!(
     "UPDATE leveret_centre_outbox SET try_at = CAST(rows.value ->> 1 AS BIGINT), tries = tries + 1 FROM",
     "WHERE task_id = rows.value ->> 0"
 );
-const LANES: Wording = over_rows!(
-    "SELECT namespace, lane, schedule, scheduled_at, kind, cancels, task_id, queue, state FROM (
-        SELECT ticks.*, row_number() OVER (PARTITION BY ticks.namespace, ticks.lane, ticks.state
-            ORDER BY ticks.priority DESC, ticks.scheduled_at, ticks.decided_at) AS place
-        FROM leveret_centre_ticks AS ticks JOIN",
-    "ON ticks.shard = CAST(rows.value ->> 0 AS BIGINT) AND ticks.namespace = rows.value ->> 1
-            AND ticks.lane = rows.value ->> 2
-        WHERE ticks.lane IS NOT NULL AND ticks.state IN ('buffered', 'pending', 'published', 'running')
-     ) AS open WHERE state <> 'buffered' OR place <= 50 ORDER BY place"
-);
-/// Lanes in which something may have to be done: nobody runs, or those that run have to be told to stop.
-const WAITING: Wording = Wording::Each(
-    "SELECT DISTINCT shard, namespace, lane FROM leveret_centre_ticks AS waiting
-     WHERE state = 'buffered' AND shard IN (SELECT value FROM json_each($1)) AND (cancels = 1 OR NOT EXISTS (
-        SELECT 1 FROM leveret_centre_ticks AS open WHERE open.shard = waiting.shard
-            AND open.namespace = waiting.namespace AND open.lane = waiting.lane AND open.lane IS NOT NULL
-            AND open.state IN ('buffered', 'pending', 'published', 'running') AND open.state <> 'buffered'))",
-    "SELECT DISTINCT shard, namespace, lane FROM leveret_centre_ticks AS waiting
-     WHERE state = 'buffered'
-        AND shard = ANY (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST($1 AS json)))
-        AND (cancels = 1 OR NOT EXISTS (
-        SELECT 1 FROM leveret_centre_ticks AS open WHERE open.shard = waiting.shard
-            AND open.namespace = waiting.namespace AND open.lane = waiting.lane AND open.lane IS NOT NULL
-            AND open.state IN ('buffered', 'pending', 'published', 'running') AND open.state <> 'buffered'))",
-);
-const LET_GO: Wording = over_rows!(
-    "UPDATE leveret_centre_ticks SET state = 'pending' FROM",
-    "WHERE task_id = rows.value ->> 0 AND state = 'buffered' RETURNING task_id"
-);
-const LET_GO_MESSAGE: Wording = over_rows!(
-    "UPDATE leveret_centre_outbox SET try_at = $2 FROM",
-    "WHERE task_id = rows.value ->> 0 AND try_at IS NULL"
-);
-const SKIP: Wording = over_rows!(
-    "UPDATE leveret_centre_ticks SET state = 'skipped', reason = rows.value ->> 1, ended_at = $2 FROM",
-    "WHERE task_id = rows.value ->> 0 AND state = 'buffered' RETURNING task_id"
-);
 const FORGET: Wording = Wording::Each(
     "DELETE FROM leveret_centre_ticks WHERE rowid IN (SELECT rowid FROM leveret_centre_ticks WHERE decided_at < $1
         AND state NOT IN ('buffered', 'pending', 'published', 'running') ORDER BY decided_at LIMIT $2)",
@@ -149,29 +112,6 @@ const AHEAD: Wording = Wording::Each(
         AND shard = ANY (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST($1 AS json)))
      ORDER BY namespace, name LIMIT $5",
 );
-
-/// A tick that has not ended, in its lane.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct OpenTick {
-    pub(crate) schedule: String,
-    pub(crate) scheduled_at: UnixMillis,
-    pub(crate) kind: TickKind,
-    pub(crate) cancels: bool,
-    pub(crate) task_id: TaskId,
-    pub(crate) queue: String,
-}
-
-/// What is open in a lane.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Lane {
-    /// Those that are published, or will be at once.
-    pub(crate) running: Vec<OpenTick>,
-    /// Those that wait, the next one first. Of very many only the first.
-    pub(crate) waiting: Vec<OpenTick>,
-}
-
-/// A lane: its shard, namespace and name.
-pub(crate) type LaneKey = (i64, String, String);
 
 fn due(row: &Row) -> Result<DueSchedule, DatabaseError> {
     Ok(DueSchedule {
@@ -231,12 +171,6 @@ impl Store {
             Ok((schedules::read_name(row, "namespace", "name")?, row.number("revision")?, row.json("definition")?))
         };
         rows.iter().map(read).collect()
-    }
-
-    /// Lanes of these shards in which something may have to be done about those that wait.
-    pub(crate) async fn waiting_lanes(&self, shards: &[i64]) -> Result<Vec<LaneKey>, DatabaseError> {
-        let rows = self.database.fetch(WAITING, [Value::json(shards)?]).await?;
-        rows.iter().map(|row| Ok((row.number("shard")?, row.text("namespace")?, row.text("lane")?))).collect()
     }
 
     /// Moves schedules on, and nothing else.
@@ -311,50 +245,6 @@ pub(crate) async fn retry(
 pub(crate) async fn remove(transaction: &mut Transaction, messages: &[TaskId]) -> Result<(), DatabaseError> {
     let rows: Vec<_> = messages.iter().map(|id| (id,)).collect();
     transaction.execute(REMOVE, [Value::json(&rows)?]).await.map(drop)
-}
-
-/// What is open in these lanes.
-pub(crate) async fn lanes(
-    transaction: &mut Transaction,
-    keys: &HashSet<LaneKey>,
-) -> Result<HashMap<(String, String), Lane>, DatabaseError> {
-    let mut lanes: HashMap<_, Lane> = HashMap::new();
-    for row in transaction.fetch(LANES, [Value::json(keys)?]).await? {
-        let tick = OpenTick {
-            schedule: row.text("schedule")?,
-            scheduled_at: row.moment("scheduled_at")?,
-            kind: read_kind(&row, "kind")?,
-            cancels: row.flag("cancels")?,
-            task_id: read_id(&row)?,
-            queue: row.text("queue")?,
-        };
-        let lane = lanes.entry((row.text("namespace")?, row.text("lane")?)).or_default();
-        if row.text("state")? == "buffered" { lane.waiting.push(tick) } else { lane.running.push(tick) }
-    }
-    Ok(lanes)
-}
-
-/// Lets ticks go that waited.
-pub(crate) async fn let_go(
-    transaction: &mut Transaction,
-    ids: &[TaskId],
-    now: UnixMillis,
-) -> Result<(), DatabaseError> {
-    let rows: Vec<_> = ids.iter().map(|id| (id,)).collect();
-    let rows = Value::json(&rows)?;
-    transaction.fetch(LET_GO, [rows.clone()]).await?;
-    transaction.execute(LET_GO_MESSAGE, [rows, now.into()]).await.map(drop)
-}
-
-/// Skips ticks that waited, for these reasons.
-pub(crate) async fn skip(
-    transaction: &mut Transaction,
-    ticks: &[(TaskId, String)],
-    now: UnixMillis,
-) -> Result<(), DatabaseError> {
-    let rows = transaction.fetch(SKIP, [Value::json(ticks)?, now.into()]).await?;
-    let ids = rows.iter().map(read_id).collect::<Result<Vec<_>, _>>()?;
-    remove(transaction, &ids).await
 }
 
 /// Shards with their fences, as they are locked for a turn.

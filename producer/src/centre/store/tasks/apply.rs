@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use leveret_common::{
+    clock::UnixMillis,
     event::{EventBatch, Happening, TaskEvent},
     registry::Instance,
     task::TaskId,
@@ -11,7 +12,7 @@ use leveret_common::{
 use super::{Task, life::Life, write::News};
 use crate::centre::{
     database::DatabaseError,
-    store::{RunEnd, RunEnded, Store},
+    store::{RunEnd, RunEnded, Store, shards},
 };
 
 /// What has come of taking note.
@@ -50,6 +51,15 @@ impl Told {
         };
         Some(RunEnded { task_id: self.event.id.clone(), end, at: self.event.at })
     }
+
+    /// A sign of life of a task that may be a tick's.
+    fn run_heard(&self) -> Option<(TaskId, UnixMillis)> {
+        let lives = matches!(
+            self.event.what,
+            Happening::Started { .. } | Happening::Progress(_) | Happening::Failed { .. } | Happening::Snoozed { .. }
+        );
+        lives.then(|| (self.event.id.clone(), self.event.at))
+    }
 }
 
 impl Store {
@@ -69,8 +79,12 @@ impl Store {
         let lives = events.iter().map(|told| Life::told(&told.worker, told.instance, &told.event));
         let news = News::of(lives, self.clock.now())?;
         let runs: Vec<_> = events.iter().filter_map(|told| told.run_ended()).collect();
+        let heard: Vec<_> = events.iter().filter_map(|told| told.run_heard()).collect();
         let mut transaction = self.database.begin().await?;
+        let ids: Vec<_> = events.iter().map(|told| told.event.id.as_str()).collect();
+        shards::lock_of_tasks(self, &mut transaction, &ids).await?;
         let changed = self.write_tasks(&mut transaction, news).await?;
+        self.runs_heard(&mut transaction, &heard).await?;
         if !runs.is_empty() {
             self.runs_ended(&mut transaction, &runs).await?;
         }
