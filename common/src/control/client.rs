@@ -106,7 +106,7 @@ impl Control {
     pub async fn begin(&self, target: &Target, command: &Command, patience: Duration) -> Result<Replies, ControlError> {
         let settings = self.link.settings();
         let deadline = Instant::now() + patience;
-        let live = self.link.live_within(settings.timeout).await?;
+        let (_, channel) = self.link.channel().await?;
         let correlation = TaskId::new().to_string();
         let exchange = self.names.control();
         let properties = BasicProperties::default()
@@ -118,7 +118,6 @@ impl Control {
         let to = short("exchange", exchange)?;
         let body = serde_json::to_vec(command).unwrap_or_default();
         let asking = async {
-            let channel = live.connection.create_channel().await?;
             let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
             let queue = ShortString::try_new(REPLY_TO).unwrap_or_default();
             let answers = channel.basic_consume(queue, ShortString::default(), options, FieldTable::default()).await?;

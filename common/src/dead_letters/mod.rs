@@ -238,8 +238,7 @@ impl DeadLetters {
     }
 
     async fn channel(&self) -> Result<lapin::Channel, DeadLettersError> {
-        let live = self.link.live_within(self.link.settings().timeout).await?;
-        live.connection.create_channel().await.map_err(|error| interrupted(&error, 0))
+        Ok(self.link.channel().await?.1)
     }
 
     /// Makes sure that the dead-letter queue leads back to its work queue: in one that does not, a rejected message

@@ -85,8 +85,7 @@ impl Walk<'_> {
         progress: impl FnMut(&Tally) + Send,
     ) -> Result<Tally, DeadLettersError> {
         let queue = short("queue", self.queue)?;
-        let live = self.link.live_within(self.link.settings().timeout).await?;
-        let channel = live.connection.create_channel().await.map_err(|error| interrupted(&error, 0))?;
+        let (_, channel) = self.link.channel().await?;
         let tally = Tally { depth: depth(&channel, &queue).await?, ..Tally::default() };
         let mut steps = Steps {
             channel,

@@ -287,7 +287,7 @@ impl Subscriber {
     }
 
     async fn open(&self, live: &Live) -> lapin::Result<(Channel, lapin::Consumer)> {
-        let channel = live.connection.create_channel().await?;
+        let channel = live.channel().await?;
         let prefetch = if self.settings.ordered { 1 } else { self.settings.prefetch };
         channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
         static SUBSCRIPTIONS: AtomicU64 = AtomicU64::new(1);

@@ -104,7 +104,7 @@ impl Flight {
     async fn open(&self) -> Result<Option<(Arc<Live>, Channel)>, ConnectError> {
         let live = self.link.live().await?;
         let opening = async {
-            let channel = live.connection.create_channel().await?;
+            let channel = live.channel().await?;
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
             Ok::<_, lapin::Error>(channel)
         };

@@ -196,7 +196,7 @@ impl Subscriber {
     }
 
     async fn open(&self, live: &Live) -> lapin::Result<(Channel, lapin::Consumer)> {
-        let channel = live.connection.create_channel().await?;
+        let channel = live.channel().await?;
         let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
         let lifetime = i64::try_from(self.settings.patience.as_millis()).unwrap_or(i64::MAX);
         let arguments = BTreeMap::from([

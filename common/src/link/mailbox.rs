@@ -74,7 +74,7 @@ impl Mailbox {
             Inbox::Shared(name) => (short("queue", name)?, false),
         };
         let opening = async {
-            let channel = live.connection.create_channel().await?;
+            let channel = live.channel().await?;
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
             if is_own {
                 let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };

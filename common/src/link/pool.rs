@@ -5,7 +5,7 @@ use std::time::Duration;
 use deadpool::managed::{Manager, Metrics, Object, Pool, QueueMode, RecycleError, RecycleResult, Timeouts};
 use lapin::Channel;
 
-use super::{ConnectError, Link, error::reason};
+use super::{ConnectError, Link};
 
 /// How many channels a pool opens. Few, for each costs a lock on every frame of its connection.
 const CHANNELS: usize = 4;
@@ -72,8 +72,7 @@ impl Manager for Channels {
     type Error = PoolError;
 
     async fn create(&self) -> Result<Channel, PoolError> {
-        let live = self.link.live().await?;
-        live.connection.create_channel().await.map_err(|error| PoolError::Channel(reason(&error)))
+        Ok(self.link.channel().await?.1)
     }
 
     async fn recycle(&self, channel: &mut Channel, _: &Metrics) -> RecycleResult<PoolError> {

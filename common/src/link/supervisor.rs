@@ -3,7 +3,7 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
-use lapin::{ConnectionProperties, Event, types::ShortString};
+use lapin::{Channel, ConnectionProperties, Event, types::ShortString};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -84,7 +84,52 @@ pub struct Live {
     line: Line,
 }
 
+impl Live {
+    /// A new channel.
+    ///
+    /// lapin remembers for ever with which error the broker closed a channel. Once all numbers of channels have had their
+    /// turn, another channel gets the same number, and fails with that old error at once (seen with 4.12). Such a number is
+    /// passed over; a connection that has no others left is closed, so that the link makes a new one.
+    pub(crate) async fn channel(&self) -> lapin::Result<Channel> {
+        let mut tries = self.connection.configuration().channel_max();
+        loop {
+            let error = match self.connection.create_channel().await {
+                Ok(channel) => return Ok(channel),
+                Err(error) => error,
+            };
+            if !self.connection.status().connected() {
+                return Err(error);
+            }
+            let is_full = matches!(error.kind(), lapin::ErrorKind::ChannelsLimitReached);
+            tries = tries.saturating_sub(1);
+            if is_full || tries == 0 {
+                warn!(host = %self.host, "no numbers of channels are left on the connection: it is closed for a new one");
+                self.line.hang_up();
+                return Err(error);
+            }
+        }
+    }
+}
+
 impl Link {
+    /// A channel for a single request, and the connection that it is on.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when there is no connection within [`BrokerSettings::timeout`], or it opens no channel.
+    pub(crate) async fn channel(&self) -> Result<(Arc<Live>, Channel), ConnectError> {
+        let live = self.live_within(self.settings.timeout).await?;
+        let error = match live.channel().await {
+            Ok(channel) => return Ok((live, channel)),
+            Err(error) => error,
+        };
+        // It was given up for a new one, or has just been lost.
+        let _ = tokio::time::timeout(self.settings.timeout, live.lost.cancelled()).await;
+        let live = self.live_within(self.settings.timeout).await?;
+        let unreachable = |reason| ConnectError::Unreachable { host: live.host.clone(), reason };
+        let channel = live.channel().await.map_err(|_| unreachable(reason(&error)))?;
+        Ok((live, channel))
+    }
+
     /// Starts connecting, and goes on until it succeeds. A broker that refuses the very first connection ends it,
     /// once every URL has been tried.
     pub fn open(settings: Arc<BrokerSettings>, role: Role) -> Self {

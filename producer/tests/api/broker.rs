@@ -7,6 +7,7 @@ use leveret_common::{
     clock::Clock,
     config::BrokerSettings,
     control::Control,
+    dead_letters::{DeadLetters, DeadLettersError},
     limit::{LimitName, LimitSettings},
     link::{Link, Role},
     registry::Registry,
@@ -272,6 +273,18 @@ async fn a_limit_is_listed_and_changed() {
         [json!({}), json!({"concurrency": 0}), json!({"rate": "fast"}), json!({"reset": true, "concurrency": 1})]
     {
         problem(change(wrong).await, 422).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_there_can_be_asked_for_as_often_as_one_likes() {
+    let place = Place::new().await;
+    let link = place.site.api.broker.as_ref().unwrap().control.link().clone();
+    // The broker closes a channel over each; it allows for 512 at a time, and lapin knows no more than 2,047.
+    for number in 0..2_100 {
+        let letters = DeadLetters::of(link.clone(), "nobody".parse().unwrap()).unwrap();
+        let answer = letters.depth().await;
+        assert!(matches!(answer, Err(DeadLettersError::NoQueue { .. })), "{number}: {answer:?}");
     }
 }
 

@@ -34,7 +34,7 @@ async fn run(api: &Api, request: Request, next: Next) -> Result<Response, Proble
     let (mut parts, body) = request.into_parts();
     let caller = authenticate(&mut parts, api).await?;
     let key = parts.headers.get(KEY).and_then(|key| key.to_str().ok()).map(str::to_owned).unwrap_or_default();
-    if !(1..=255).contains(&key.len()) {
+    if !(1..=255).contains(&key.len()) || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         let text = "`Idempotency-Key` is to have 1 to 255 visible ASCII characters";
         return Err(Problem::new(ProblemKind::Malformed, text));
     }
