@@ -5,7 +5,7 @@
 mod common;
 
 use common::{PATIENCE, Running, Site};
-use leveret_testkit::{Broker, eventually};
+use leveret_testkit::{Broker, Postgres, eventually};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -282,6 +282,46 @@ async fn a_centre_that_is_killed_loses_no_tick_and_doubles_none() {
     let gaps: Vec<_> = moments.windows(2).map(|two| two[1] - two[0]).filter(|gap| *gap != 200).collect();
     assert!(gaps.is_empty(), "{gaps:?} in {moments:?}");
     again.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_centres_share_the_work_and_one_goes_on_alone() {
+    let vhost = Broker::shared().await.vhost().await;
+    let database = Postgres::shared().await.database().await;
+    let config = CONFIG.replace("[centre]", &format!("[centre]\ndatabase = \"{}\"", database.url()));
+    let (site, other) = (Site::at(vhost.url(), &config), Site::at(vhost.url(), &config));
+    let first = Centre::start(&site).await;
+    let second = Centre::start(&other).await;
+    assert_eq!(second.token, None, "the first has made the only one");
+    let token = first.token.clone().unwrap();
+    let ask = async |centre: &str, arguments: &[&str]| {
+        site.run(&[arguments, &["--json", "--api", centre, "--token", &token]].concat()).await.expect(0).json()
+    };
+    let shards = async |centre: &str| {
+        let centres = ask(centre, &["centre", "status"]).await["centres"].as_array().cloned().unwrap_or_default();
+        centres.iter().map(|centre| centre["shards"].as_i64().unwrap_or(0)).collect::<Vec<_>>()
+    };
+    eventually(PATIENCE, async || shards(&first.url).await == [32, 32]).await;
+
+    eventually(PATIENCE, async || vhost.exists("default.dead").await).await;
+    for number in 0..40 {
+        let named = lapin::BasicProperties::default().with_type("add".into());
+        let named = named.with_message_id(format!("id-{number}").try_into().unwrap());
+        vhost.publish("leveret.dead", "default", named, "{}").await;
+    }
+    let replay = ["centre", "replay", "--queue", "default", "--all", "--rate", "20/s"];
+    let begun = ask(&first.url, &replay).await;
+    let (second_url, id) = (second.url.clone(), begun["id"].as_str().unwrap().to_owned());
+    first.stop().await;
+    let operation = async || {
+        let all = ask(&second_url, &["centre", "operations"]).await;
+        all["operations"].as_array().unwrap().iter().find(|one| one["id"] == id.as_str()).cloned().unwrap()
+    };
+    let done = eventually(PATIENCE, async || Some(operation().await).filter(|one| one["state"] == "done")).await;
+    assert_eq!(done["done"], 40);
+    assert_ne!(done["centre"], begun["centre"]);
+    eventually(PATIENCE, async || shards(&second_url).await == [64]).await;
+    second.stop().await;
 }
 
 /// A stand-in for the agent of Consul: what it is told, as method, path, token and body.

@@ -3,7 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use leveret::{
-    common::telemetry::http::Health,
+    Topology,
+    common::{
+        link::{ChannelPool, Link},
+        telemetry::http::Health,
+        topology::declare,
+    },
     producer::{
         centre::{declared::Applied, store::Store},
         plan::{DEFAULT_NAMESPACE, Definition, ScheduleName},
@@ -13,7 +18,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::failure::chain;
+use crate::failure::{Failure, chain};
 
 /// How often the database is asked whether it answers.
 const LOOK: Duration = Duration::from_secs(2);
@@ -36,6 +41,25 @@ pub(super) fn watch_database(store: &Store, health: &Health, stop: CancellationT
             *failing.lock() = answer;
         }
     }));
+}
+
+/// Declares the queues of the file on each new connection, for the broker may have lost them. One that is there with other
+/// arguments, or may not be declared, is told and holds up none of the schedules; returns only when the broker does not let
+/// us in.
+pub(super) async fn keep_declared(link: &Link, topology: &Topology) -> Failure {
+    let pool = ChannelPool::new(link.clone());
+    loop {
+        let live = match link.live().await {
+            Ok(live) => live,
+            Err(error) => return error.into(),
+        };
+        if let Err(error) = declare(&pool, topology).await
+            && !live.lost.is_cancelled()
+        {
+            error!("the queues of the file are not all declared: {}", chain(&error));
+        }
+        live.lost.cancelled().await;
+    }
 }
 
 /// Applies the schedules of the file, and goes on while some are refused or the database does not answer.

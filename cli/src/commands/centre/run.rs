@@ -31,12 +31,12 @@ use tracing::{info, warn};
 
 use super::{
     consul::Consul,
-    parts::{keep_applied, watch_database},
+    parts::{keep_applied, keep_declared, watch_database},
 };
 use crate::{
     failure::{Exit, Failure},
     output::Report,
-    service::{Service, ServiceArguments, keep_declared, link_ready},
+    service::{Service, ServiceArguments, link_ready},
     session::Session,
     settings::Settings,
     systemd,
