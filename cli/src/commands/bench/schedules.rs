@@ -132,6 +132,7 @@ impl<'a> Course<'a> {
         Self { arguments, seconds, outer, folder }
     }
 
+    /// In a folder of its own, which goes whatever happened.
     pub(super) async fn run(&self) -> Result<Report, BenchError> {
         std::fs::create_dir_all(&self.folder).map_err(|_| BenchError::Refused)?;
         let report = self.measure().await;
@@ -143,8 +144,8 @@ impl<'a> Course<'a> {
         self.outer.client.apply(&self.outer.topology()?).await?;
         let (idle_bytes_each, idle_processor_percent, empty_processor_percent) = self.idle().await?;
         let (worker, mut seen) = self.worker().await?;
-        let spread = self.sustained("spread", "1s", &mut seen).await?;
-        let at_once = self.sustained("at-once", "0s", &mut seen).await?;
+        let spread = self.sustained("spread", Some("1s"), &mut seen).await?;
+        let at_once = self.sustained("at-once", None, &mut seen).await?;
         let (burst, burst_ms) = self.burst(&mut seen).await?;
         worker.stop().await;
         Ok(Report {
@@ -196,7 +197,7 @@ impl<'a> Course<'a> {
     async fn sustained(
         &self,
         name: &str,
-        jitter: &str,
+        jitter: Option<&str>,
         seen: &mut mpsc::UnboundedReceiver<Seen>,
     ) -> Result<Lateness, BenchError> {
         self.outer.bar.set_message(format!("{} ticks a second, {name}", self.arguments.ticks));
@@ -205,14 +206,17 @@ impl<'a> Course<'a> {
         let begin = Clock::system().now() + Duration::from_secs(5) + Duration::from_millis(10) * self.arguments.ticks;
         let begin = UnixMillis(begin.0 - begin.0 % 1_000);
         let end = begin + Duration::from_secs(self.seconds.into());
-        let definition = self.definition(json!({
+        let mut when = json!({
             "every": "1s",
-            "jitter": jitter,
             "starts_at": begin.to_rfc3339(),
             "ends_at": end.to_rfc3339(),
             "missed": "all",
             "missed_limit": 10_000,
-        }))?;
+        });
+        if let Some(jitter) = jitter {
+            when["jitter"] = jitter.into();
+        }
+        let definition = self.definition(when)?;
         let mut plans = HashMap::new();
         for number in 0..self.arguments.ticks {
             let name: ScheduleName = format!("{name}-{number}").parse().map_err(|_| BenchError::Refused)?;

@@ -29,9 +29,9 @@ pub struct EngineOptions {
     /// Where its REST interface is, for others to see. Default: none.
     pub address: Option<String>,
     /// How long after its last beat others take over. With the beat it is the longest that a schedule waits for them.
-    /// Default 2.5 s.
+    /// Default 2.2 s.
     pub lease: Duration,
-    /// How often it beats, and looks who else is alive. Default 500 ms.
+    /// How often it beats, and looks who else is alive. Default 400 ms.
     pub beat: Duration,
     /// How long a stop waits for the broker's confirms. Default 10 s.
     pub grace: Duration,
@@ -47,8 +47,8 @@ impl Default for EngineOptions {
         Self {
             name: "centre".to_owned(),
             address: None,
-            lease: Duration::from_millis(2_500),
-            beat: Duration::from_millis(500),
+            lease: Duration::from_millis(2_200),
+            beat: Duration::from_millis(400),
             grace: Duration::from_secs(10),
             history: Duration::from_secs(7 * 86_400),
             queues: QueueSettingsOf::default(),
