@@ -98,7 +98,7 @@ impl Place {
             .task(handler)
     }
 
-    /// A worker at work, which the centre knows.
+    /// A worker at work, which the centre knows and can steer.
     pub(crate) async fn working(&self) -> (RunningWorker, String) {
         let worker = self.builder().build().unwrap().start().await.unwrap();
         worker.attached().await.unwrap();
@@ -106,7 +106,11 @@ impl Place {
             let workers = self.site.get("/api/v1/workers?presence=live").await;
             workers["items"][0]["instance"].as_str().map(str::to_owned)
         });
-        (worker, instance.await)
+        let instance = instance.await;
+        // It announces itself before it listens to commands.
+        let stats = format!("/api/v1/workers/{instance}/stats");
+        eventually(PATIENCE, async || self.site.ask("GET", &stats).send().await.unwrap().status().is_success()).await;
+        (worker, instance)
     }
 
     pub(crate) async fn publish(&self, body: Value) -> Value {
