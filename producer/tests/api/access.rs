@@ -75,6 +75,26 @@ async fn requests_with_one_key_at_one_time_take_effect_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_that_has_gone_asked_for_is_done_and_written_down() {
+    let site = Site::start().await;
+    site.send("PUT", "/api/v1/schedules/hourly", &json!({"every": "1h", "task": "report"}), 201).await;
+    for _ in 0..20 {
+        // Not a single answer is waited for.
+        let request = site.ask("POST", "/api/v1/schedules/hourly/run").send();
+        let gone = tokio::time::timeout(std::time::Duration::from_millis(3), request).await;
+        drop(gone);
+    }
+    let count = async |path: &str| site.get(path).await["items"].as_array().unwrap().len();
+    // Every tick that was made has its line. The last ones may still be on their way.
+    leveret_testkit::eventually(std::time::Duration::from_secs(30), async || {
+        let ticks = count("/api/v1/schedules/hourly/ticks?limit=100").await;
+        let lines = count("/api/v1/audit?action=schedule.run&limit=100").await;
+        if ticks == lines { Ok(()) } else { Err(format!("{ticks} ticks, {lines} lines")) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_beyond_the_limit_is_refused() {
     let settings = leveret_producer::centre::api::ApiSettings { body_limit: 1_000, ..crate::site::settings() };
     let site = Site::with(settings, async |api| api).await;

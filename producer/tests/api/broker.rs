@@ -35,7 +35,7 @@ use serde_json::{Value, json};
 
 use crate::site::{Site, json, problem, settings};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A task that does what its arguments say.
 #[derive(Debug, Serialize, Deserialize)]
@@ -51,15 +51,15 @@ impl Task for Probe {
 }
 
 /// A centre with a broker and a watcher.
-struct Place {
-    site: Site,
-    vhost: Vhost,
+pub(crate) struct Place {
+    pub(crate) site: Site,
+    _vhost: Vhost,
     settings: BrokerSettings,
     _watcher: RunningWatcher,
 }
 
 impl Place {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(settings()).await
     }
 
@@ -79,7 +79,7 @@ impl Place {
             watching = Some(watcher);
             api
         });
-        Self { site: site.await, vhost, settings, _watcher: watching.unwrap() }
+        Self { site: site.await, _vhost: vhost, settings, _watcher: watching.unwrap() }
     }
 
     fn builder(&self) -> WorkerBuilder {
@@ -98,18 +98,22 @@ impl Place {
             .task(handler)
     }
 
-    /// A worker at work, which the centre knows.
-    async fn working(&self) -> (RunningWorker, String) {
+    /// A worker at work, which the centre knows and can steer.
+    pub(crate) async fn working(&self) -> (RunningWorker, String) {
         let worker = self.builder().build().unwrap().start().await.unwrap();
         worker.attached().await.unwrap();
         let instance = eventually(PATIENCE, async || {
             let workers = self.site.get("/api/v1/workers?presence=live").await;
             workers["items"][0]["instance"].as_str().map(str::to_owned)
         });
-        (worker, instance.await)
+        let instance = instance.await;
+        // It announces itself before it listens to commands.
+        let stats = format!("/api/v1/workers/{instance}/stats");
+        eventually(PATIENCE, async || self.site.ask("GET", &stats).send().await.unwrap().status().is_success()).await;
+        (worker, instance)
     }
 
-    async fn publish(&self, body: Value) -> Value {
+    pub(crate) async fn publish(&self, body: Value) -> Value {
         self.site.send("POST", "/api/v1/tasks", &body, 201).await
     }
 
@@ -286,77 +290,4 @@ async fn what_is_not_there_can_be_asked_for_as_often_as_one_likes() {
         let answer = letters.depth().await;
         assert!(matches!(answer, Err(DeadLettersError::NoQueue { .. })), "{number}: {answer:?}");
     }
-}
-
-/// Reads events from a stream until one is as wanted.
-struct Events {
-    response: Response,
-    text: String,
-}
-
-impl Events {
-    async fn next(&mut self, wanted: impl Fn(&str, &Value) -> bool) -> Value {
-        let reading = async {
-            loop {
-                while let Some((event, rest)) = self.text.split_once("\n\n") {
-                    let field = |name: &str| {
-                        let found = event.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-                        found.unwrap_or_default().to_owned()
-                    };
-                    let (kind, data) = (field("event"), serde_json::from_str(&field("data")).unwrap_or(Value::Null));
-                    self.text = rest.to_owned();
-                    if wanted(&kind, &data) {
-                        return data;
-                    }
-                }
-                let chunk = self.response.chunk().await.unwrap().unwrap();
-                self.text.push_str(std::str::from_utf8(&chunk).unwrap());
-            }
-        };
-        tokio::time::timeout(PATIENCE, reading).await.unwrap()
-    }
-}
-
-async fn events(site: &Site, token: &str, query: &str) -> Events {
-    let response = site.ask_as(token, "GET", &format!("/api/v1/events{query}")).send().await.unwrap();
-    assert_eq!(response.headers()["content-type"], "text/event-stream");
-    Events { response, text: String::new() }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn events_are_told_as_they_happen_and_begin_with_how_things_are() {
-    let place = Place::new().await;
-    let (_worker, instance) = place.working().await;
-    let mut all = events(&place.site, &place.site.admin, "").await;
-    let snapshot = all.next(|kind, _| kind == "snapshot").await;
-    assert_eq!(snapshot["workers"][0]["instance"], instance);
-    let other = place.site.token(TokenRole::Viewer, "billing").await;
-    let mut billing = events(&place.site, &other, "?kinds=task,schedule").await;
-    assert!(billing.next(|kind, _| kind == "snapshot").await.get("workers").is_none());
-
-    let made = place.publish(json!({"task": "probe", "arguments": {"do": "echo"}})).await;
-    let done = all.next(|kind, data| kind == "task" && data["state"] == "done").await;
-    assert_eq!(done["id"], made["id"]);
-    let definition = json!({"every": "1h", "task": "report"});
-    place.site.send("PUT", "/api/v1/schedules/hourly", &definition, 201).await;
-    let saved = all.next(|kind, _| kind == "schedule").await;
-    assert_eq!((&saved["action"], &saved["name"]), (&json!("schedule.save"), &json!("hourly")));
-    place.site.send("PUT", "/api/v1/schedules/daily?namespace=billing", &definition, 201).await;
-    // The first that the other namespace hears of is its own.
-    let saved = billing.next(|kind, _| kind != "snapshot" && !kind.is_empty()).await;
-    assert_eq!(saved["name"], "daily");
-    let drain = format!("/api/v1/workers/{instance}/drain");
-    json(place.site.ask("POST", &drain).send().await.unwrap(), 200).await;
-    let draining = all.next(|kind, data| kind == "worker" && data["worker"]["state"] == "draining").await;
-    assert_eq!(draining["what"], "changed");
-
-    problem(place.site.ask_as(&other, "GET", "/api/v1/events?kinds=worker").send().await.unwrap(), 403).await;
-    problem(place.site.ask("GET", "/api/v1/events?kinds=weather").send().await.unwrap(), 400).await;
-    // A server that stops ends its streams.
-    let stop = tokio::spawn(place.site.server.stop());
-    tokio::time::timeout(PATIENCE, async { while all.response.chunk().await.is_ok_and(|chunk| chunk.is_some()) {} })
-        .await
-        .unwrap();
-    stop.await.unwrap();
-    drop(place.vhost);
 }

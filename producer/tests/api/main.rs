@@ -6,6 +6,7 @@ mod access;
 mod broker;
 mod contract;
 mod dead;
+mod events;
 mod frame;
 mod fuzz;
 

@@ -62,7 +62,16 @@ async fn answer(api: &Api, request: Request, next: Next) -> Response {
         let text = format!("the body has over {limit} bytes, which is the limit");
         return Problem::new(ProblemKind::TooLarge, text).into_response();
     }
-    let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let is_safe = request.method().is_safe();
+    let answer = next.run(request);
+    let answer = async {
+        if is_safe {
+            return AssertUnwindSafe(answer).catch_unwind().await;
+        }
+        // To its end, even if the client goes: no change without its line in the audit log.
+        let answer = tokio::spawn(answer.instrument(Span::current())).await;
+        answer.map_err(|error| error.try_into_panic().unwrap_or_else(|error| Box::new(error.to_string())))
+    };
     match tokio::time::timeout(api.settings.timeout, answer).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => {

@@ -58,17 +58,10 @@ async fn run(api: &Api, request: Request, next: Next) -> Result<Response, Proble
         }
         Begun::Other => return Err(Problem::invalid("another request had this `Idempotency-Key`: choose a new one")),
     }
-    // Runs to its end even if the client goes: the answer is what it will ask for.
-    let (api, token) = (api.clone(), token.to_owned());
-    let work = tokio::spawn(async move {
-        let mut unanswered = Unanswered { api: Some(api.clone()), token, key };
-        let response = next.run(Request::from_parts(parts, Body::from(body))).await;
-        keep(&mut unanswered, response).await
-    });
-    match work.await {
-        Ok(response) => response,
-        Err(error) => Err(Problem::internal(&error)),
-    }
+    // It is carried out to its end even if the client goes: `guard` sees to that.
+    let mut unanswered = Unanswered { api: Some(api.clone()), token: token.to_owned(), key };
+    let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+    keep(&mut unanswered, response).await
 }
 
 /// A request whose answer is not known yet: dropped, it may be sent again.

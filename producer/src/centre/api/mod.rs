@@ -20,6 +20,7 @@ mod conformity;
 mod dead;
 mod document;
 mod events;
+mod failures;
 mod gate;
 mod guard;
 mod idempotency;

@@ -1,5 +1,7 @@
 //! Calendars: looked at, changed, imported from iCalendar and CSV.
 
+mod import;
+
 use std::collections::BTreeMap;
 
 use axum::{
@@ -8,7 +10,6 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Response},
 };
-use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -16,16 +17,15 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Api, At, Authorised, Everywhere, Operator, Params, Problem, ProblemKind, Viewer,
-    body::{media_type, parse, read},
     moment::Moment,
     page::{self, Page},
     revision::{Base, etag},
 };
 use crate::{
     centre::store::{ScheduleFilter, StoredCalendar},
-    plan::{Calendar, CalendarDay, InvalidCalendar},
-    schedule::DayKind,
+    plan::CalendarDay,
 };
+use import::{Days, Import, calendar};
 
 /// The most days of a calendar.
 const MOST_DAYS: usize = 10_000;
@@ -110,15 +110,6 @@ struct SavedCalendar {
     warnings: Vec<String>,
 }
 
-/// The days of a calendar.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"days": {"2027-02-06": {"kind": "work", "note": "make-up workday"}, "2027-12-25": {"kind": "off"}}}))]
-struct Days {
-    /// The days by their dates in ISO 8601.
-    days: BTreeMap<String, CalendarDay>,
-}
-
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
@@ -170,21 +161,6 @@ async fn get(
         return Ok((StatusCode::NOT_MODIFIED, tag).into_response());
     }
     Ok((tag, Json(View::from(stored))).into_response())
-}
-
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-struct Import {
-    /// What the events of an iCalendar body are that do not say so themselves. Default `off`.
-    #[param(inline)]
-    kind: Option<DayKind>,
-    /// The first year for which yearly events of an iCalendar body count. Default: last year.
-    #[param(minimum = 1970, maximum = 9999)]
-    first_year: Option<i16>,
-    /// The last such year. Default: five years from now.
-    #[param(minimum = 1970, maximum = 9999)]
-    last_year: Option<i16>,
 }
 
 /// Makes or changes a calendar
@@ -313,44 +289,4 @@ fn check_name(name: &str) -> Result<(), Problem> {
         return Ok(());
     }
     Err(Problem::new(ProblemKind::Malformed, "a calendar's name has 1 to 100 letters, digits, `-`, `_` and `.`"))
-}
-
-async fn calendar(api: &Api, name: String, import: &Import, request: Request) -> Result<Calendar, Problem> {
-    let media_type = media_type(request.headers());
-    let bytes = read(request, api).await?;
-    let text = || std::str::from_utf8(&bytes).map_err(|_| Problem::invalid("the body is no UTF-8"));
-    match media_type.as_str() {
-        "application/json" => {
-            let days = parse::<Days>(&bytes)?.days;
-            for date in days.keys() {
-                if date.len() != 10 || date.parse::<Date>().is_err() {
-                    let pointer = format!("/days/{}", date.replace('~', "~0").replace('/', "~1"));
-                    return Err(Problem::invalid_part(pointer, "this is no date: write it such as \"2027-02-06\""));
-                }
-            }
-            Ok(Calendar { name, days })
-        }
-        "text/csv" => Ok(Calendar::from_csv(&name, text()?)?),
-        "text/calendar" => {
-            let now = jiff::Timestamp::from_millisecond(api.store.clock().now().0).unwrap_or_default();
-            let year = now.to_zoned(jiff::tz::TimeZone::UTC).year();
-            let first = import.first_year.unwrap_or(year.saturating_sub(1));
-            let last = import.last_year.unwrap_or(year.saturating_add(5));
-            if !(1970..=9999).contains(&first) || !(first..=9999).contains(&last) || last - first > 200 {
-                let text = "`first_year` and `last_year` are in this order, from 1970 on, and at most 200 years apart";
-                return Err(Problem::new(ProblemKind::Malformed, text));
-            }
-            Ok(Calendar::from_ical(&name, text()?, import.kind.unwrap_or(DayKind::Off), first..=last)?)
-        }
-        _ => {
-            let text = "send `application/json`, `text/calendar` or `text/csv`";
-            Err(Problem::new(ProblemKind::UnsupportedMediaType, text))
-        }
-    }
-}
-
-impl From<InvalidCalendar> for Problem {
-    fn from(error: InvalidCalendar) -> Self {
-        Self::invalid(error)
-    }
 }
