@@ -24,7 +24,8 @@ impl ScheduleName {
     pub fn new(namespace: &str, name: &str) -> Result<Self, InvalidScheduleName> {
         for part in [namespace, name] {
             let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-            if part.is_empty() || part.len() > 100 || !part.chars().all(allowed) {
+            // Dots alone are taken out of addresses by those who ask over HTTP.
+            if part.len() > 100 || !part.chars().all(allowed) || part.chars().all(|c| c == '.') {
                 return Err(InvalidScheduleName { name: part.chars().take(120).collect() });
             }
         }

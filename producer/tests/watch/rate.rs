@@ -1,7 +1,5 @@
 //! How fast events are taken in. Not a test of speed: `cargo test --test watch -- --ignored --nocapture rate`.
 
-use std::time::Instant;
-
 use leveret_common::clock::Clock;
 
 use crate::stage::*;
@@ -18,7 +16,7 @@ async fn rate() {
                 first.push(started(&format!("{round} {task}"), task));
                 second.push(done(&format!("{round} {task}"), task));
             }
-            let began = Instant::now();
+            let began = tokio::time::Instant::now();
             store.apply(&first).await.unwrap();
             let one = began.elapsed();
             store.apply(&second).await.unwrap();

@@ -40,7 +40,8 @@ pub(crate) const START: UnixMillis = UnixMillis(1_800_000_000_000);
 pub(crate) async fn both(test: impl AsyncFn(DatabaseUrl)) {
     let (_folder, sqlite) = sqlite();
     let postgres = Postgres::shared().await.database().await;
-    tokio::join!(test(sqlite), test(postgres.url().parse().unwrap()));
+    // In boxes, for what a test holds is some kilobytes large.
+    tokio::join!(Box::pin(test(sqlite)), Box::pin(test(postgres.url().parse().unwrap())));
 }
 
 /// An empty SQLite, for as long as its folder is there.

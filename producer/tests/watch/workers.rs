@@ -1,10 +1,11 @@
 //! Workers are there within two seconds, lost within fifteen, and remembered.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use leveret_common::clock::{Clock, UnixMillis};
 use leveret_producer::centre::watch::{KnownWorker, RunningWatcher, WorkerStatus};
 use leveret_testkit::{FaultProxy, eventually};
+use tokio::time::Instant;
 
 use crate::stage::*;
 
