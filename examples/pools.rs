@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use leveret::{
-    BrokerSettings, Client, Context, Error, Job, Outcome, PoolOptions, QueueName, QueueSettings, Task, Topology, Worker,
+    BrokerSettings, Client, Context, Error, Job, Outcome, PoolOptions, QueueName, QueueOptions, QueueSettings, Task, Topology, Worker,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -33,7 +33,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         client.publish(&Send { to }).await?;
         client.publish(&Send { to }).queue("mail-urgent").await?;
     }
-    let pool = PoolOptions::concurrency(1).queue("mail-urgent", 3).queue("mail-normal", 1);
+    // Turns are taken of what has been fetched, by default four of each queue at least: more where tasks are as short as
+    // these, so that the next of them is here in time.
+    let fetched = || QueueOptions::concurrency(1).prefetch(40);
+    let pool = PoolOptions::concurrency(1);
+    let pool = pool.queue_with("mail-urgent", 3, fetched()).queue_with("mail-normal", 1, fetched());
     let (sent, mut all) = mpsc::unbounded_channel();
     let worker = Worker::builder(broker)
         // One runner. While both have tasks waiting, the urgent ones get three turns of four.

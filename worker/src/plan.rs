@@ -59,7 +59,8 @@ pub(crate) struct QueuePlan {
 }
 
 impl Worker {
-    /// Sets how it is steered from afar and announced; see [`WorkerBuilder::control`].
+    /// Sets how it is steered from afar and announced; see
+    /// [`WorkerBuilder::control`](crate::builder::WorkerBuilder::control).
     #[must_use]
     pub fn control(mut self, settings: ControlSettings) -> Self {
         self.control = Some(settings);

@@ -107,8 +107,8 @@ impl Consumer {
     }
 
     /// Leaves the queue to the next consumer. One without an order stops. One with an order leaves as soon as it can do so
-    /// without being overtaken: when it settles a task, in the same moment; until then it goes on. [`released`]
-    /// (Self::released) waits for that.
+    /// without being overtaken: when it settles a task, in the same moment; until then it goes on.
+    /// [`released`](Self::released) waits for that.
     pub fn release(&self) {
         self.release.cancel();
     }
