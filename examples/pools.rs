@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use leveret::{
-    BrokerSettings, Client, Context, Error, Job, Outcome, PoolOptions, QueueName, QueueOptions, QueueSettings, Task, Topology, Worker,
+    BrokerSettings, Client, Context, Error, Job, Outcome, PoolOptions, QueueName, QueueOptions, QueueSettings, Task,
+    Topology, Worker,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
