@@ -277,7 +277,7 @@ async fn each_key_has_a_rate_of_its_own() {
     drop(one.permit(Some("x")).await);
     match timeout(PATIENCE, another.limits.admit("default", "probe", Some("x"))).await.unwrap() {
         Admission::Later(wait) => {
-            assert!(wait > Duration::from_secs(3_500), "x has had its one of this hour: {wait:?}")
+            assert!(wait > Duration::from_secs(3_500), "x has had its one of this hour: {wait:?}");
         }
         other => panic!("{other:?}"),
     }
