@@ -155,8 +155,7 @@ impl Centre {
         let operations = Operations::start(store.clone(), admin.clone(), &id);
         keep_applied(store.clone(), settings.schedules.clone(), stop.clone());
 
-        let audit_kept = centre.retention.audit;
-        let asking = ApiSettings { audit_kept, limits: settings.limits.clone(), ..ApiSettings::default() };
+        let asking = ApiSettings { limits: settings.limits.clone(), ..ApiSettings::default() };
         let api = Api::new(store, asking)
             .broker(Broker { client: client.clone(), control, registry })
             .announcer(watcher.announcer())
@@ -233,7 +232,6 @@ async fn start_engine(
         name: name.to_owned(),
         address: Some(format!("{}://{}", if centre.tls.is_some() { "https" } else { "http" }, centre.address)),
         grace: centre.grace,
-        history: centre.retention.ticks,
         queues: QueueSettingsOf::new(move |queue| queues.get(queue).cloned().unwrap_or_default()),
         ..EngineOptions::default()
     };

@@ -196,11 +196,7 @@ async fn tidy(api: Api) {
     let mut hours = tokio::time::interval(TIDY);
     loop {
         hours.tick().await;
-        let forgotten = async {
-            api.store.forget_answers().await?;
-            api.store.forget_audit(api.settings.audit_kept).await
-        };
-        if let Err(error) = forgotten.await {
+        if let Err(error) = api.store.forget_answers().await {
             warn!("cannot tidy up: {error}");
         }
     }

@@ -69,8 +69,6 @@ pub struct ApiSettings {
     pub patience: Duration,
     /// Wrong tokens that one address may send in a minute. Default 60.
     pub wrong_tokens: u32,
-    /// How long the audit log is kept. Default a year.
-    pub audit_kept: Duration,
     /// The limits of the configuration, to be listed. Default: none.
     pub limits: BTreeMap<LimitName, LimitSettings>,
     /// Whether everybody is an admin. Only for a listener on loopback, which is where [`Server`](super::Server) holds it
@@ -85,7 +83,6 @@ impl Default for ApiSettings {
             timeout: Duration::from_secs(30),
             patience: Duration::from_secs(1),
             wrong_tokens: 60,
-            audit_kept: Duration::from_secs(365 * 86_400),
             limits: BTreeMap::new(),
             insecure_loopback: false,
         }

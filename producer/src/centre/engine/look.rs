@@ -18,9 +18,6 @@ const HORIZON: Duration = Duration::from_millis(750);
 const MOST_SEEN: i64 = 5_000;
 /// Runs that nothing has been heard of are looked for this often.
 const LOST: Duration = Duration::from_secs(5);
-/// Old ticks are forgotten this often, and so many at once.
-const FORGET: Duration = Duration::from_secs(30);
-const MOST_FORGOTTEN: i64 = 5_000;
 /// Schedules whose next tick is computed anew at once.
 const MOST_RESTARTED: i64 = 500;
 
@@ -82,7 +79,7 @@ impl Ticker {
         Ok(())
     }
 
-    /// Ends what has been lost, and forgets what is old.
+    /// Ends what has been lost.
     pub(super) async fn tidy(&mut self) -> Result<(), DatabaseError> {
         let now = Instant::now();
         if now >= self.lost_at {
@@ -93,12 +90,6 @@ impl Ticker {
                 warn!(runs = lost, "nothing was heard of runs for too long: they count as ended");
                 self.look_at = now;
             }
-        }
-        if now >= self.forget_at {
-            let before = self.store.clock().now() - self.history;
-            let forgotten = self.store.forget_ticks(before, MOST_FORGOTTEN).await?;
-            let is_all = i64::try_from(forgotten).unwrap_or(MOST_FORGOTTEN) < MOST_FORGOTTEN;
-            self.forget_at = now + if is_all { FORGET } else { LOOK };
         }
         Ok(())
     }

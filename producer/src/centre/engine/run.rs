@@ -35,8 +35,6 @@ pub struct EngineOptions {
     pub beat: Duration,
     /// How long a stop waits for the broker's confirms. Default 10 s.
     pub grace: Duration,
-    /// How long ticks are kept that have ended. Default 7 days.
-    pub history: Duration,
     /// The settings of queues that it declares because a schedule publishes to them and they are not there. Default: the
     /// defaults.
     pub queues: QueueSettingsOf,
@@ -50,7 +48,6 @@ impl Default for EngineOptions {
             lease: Duration::from_millis(2_200),
             beat: Duration::from_millis(400),
             grace: Duration::from_secs(10),
-            history: Duration::from_secs(7 * 86_400),
             queues: QueueSettingsOf::default(),
         }
     }
@@ -113,7 +110,6 @@ impl Engine {
             (dispatcher, outcomes),
             Declarer::new(client.clone(), options.queues),
             canceller,
-            options.history,
         );
         let (stop, stop_beating) = (CancellationToken::new(), CancellationToken::new());
         let exchanges = tokio::spawn(Declarer::keep_exchanges(client, stop_beating.clone()));

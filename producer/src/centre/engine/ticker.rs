@@ -49,7 +49,6 @@ pub(super) struct Ticker {
     outcomes: mpsc::UnboundedReceiver<Vec<Outcome>>,
     declarer: Declarer,
     pub(super) canceller: Canceller,
-    pub(super) history: Duration,
     pub(super) agenda: Agenda,
     pub(super) plans: Plans,
     /// Messages on their way to the broker, or back and not written down yet.
@@ -63,7 +62,6 @@ pub(super) struct Ticker {
     pub(super) looked_at: Instant,
     turn_at: Instant,
     pub(super) lost_at: Instant,
-    pub(super) forget_at: Instant,
     /// The latest moment that the clock has shown.
     seen: UnixMillis,
     /// Where the restart after a wrong clock is.
@@ -93,7 +91,6 @@ impl Settled {
 }
 
 impl Ticker {
-    #[expect(clippy::too_many_arguments, reason = "its parts, once")]
     pub(super) fn new(
         store: Store,
         lease: Arc<Lease>,
@@ -102,7 +99,6 @@ impl Ticker {
         (dispatcher, outcomes): (Dispatcher, mpsc::UnboundedReceiver<Vec<Outcome>>),
         declarer: Declarer,
         canceller: Canceller,
-        history: Duration,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -115,7 +111,6 @@ impl Ticker {
             outcomes,
             declarer,
             canceller,
-            history,
             agenda: Agenda::new(),
             plans: Plans::default(),
             in_flight: HashSet::new(),
@@ -126,7 +121,6 @@ impl Ticker {
             looked_at: now,
             turn_at: now,
             lost_at: now,
-            forget_at: now,
             restart: None,
             backoff: Backoff::exponential(Duration::from_millis(200), Duration::from_secs(30)),
             logged: HashMap::new(),

@@ -1,7 +1,5 @@
 //! The audit log: every change that somebody made over REST.
 
-use std::time::Duration;
-
 use leveret_common::{clock::UnixMillis, task::TaskId};
 use serde_json::Value as Json;
 
@@ -11,7 +9,6 @@ use crate::centre::database::{DatabaseError, Row, Transaction, Value};
 const ADD: &str = "INSERT INTO leveret_centre_audit \
     (id, at, token_id, token_name, request_id, namespace, action, object, before, after) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-const REMOVE: &str = "DELETE FROM leveret_centre_audit WHERE at < $1";
 const SEARCH: &str = "SELECT id, at, token_id, token_name, request_id, namespace, action, object, before, after \
     FROM leveret_centre_audit WHERE ";
 
@@ -149,13 +146,5 @@ impl Store {
         values.push(limit.into());
         let statement = format!("{SEARCH}{} ORDER BY id DESC LIMIT ${}", parts.join(" AND "), values.len());
         self.database.search(statement, values).await?.iter().map(AuditEntry::read).collect()
-    }
-
-    /// Forgets changes that are older than `age`. How many.
-    ///
-    /// # Errors
-    /// [`DatabaseError`].
-    pub async fn forget_audit(&self, age: Duration) -> Result<u64, DatabaseError> {
-        self.database.execute(REMOVE, [(self.clock.now() - age).into()]).await
     }
 }

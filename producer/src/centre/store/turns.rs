@@ -94,12 +94,6 @@ const RETRY: Wording = over_rows!(
     "UPDATE leveret_centre_outbox SET try_at = CAST(rows.value ->> 1 AS BIGINT), tries = tries + 1 FROM",
     "WHERE task_id = rows.value ->> 0"
 );
-const FORGET: Wording = Wording::Each(
-    "DELETE FROM leveret_centre_ticks WHERE rowid IN (SELECT rowid FROM leveret_centre_ticks WHERE decided_at < $1
-        AND state NOT IN ('buffered', 'pending', 'published', 'running') ORDER BY decided_at LIMIT $2)",
-    "DELETE FROM leveret_centre_ticks WHERE ctid IN (SELECT ctid FROM leveret_centre_ticks WHERE decided_at < $1
-        AND state NOT IN ('buffered', 'pending', 'published', 'running') ORDER BY decided_at LIMIT $2)",
-);
 const AHEAD: Wording = Wording::Each(
     "SELECT namespace, name, shard, revision, next_at, next_due, number, runs_left, last_success_at
      FROM leveret_centre_schedules WHERE next_due > $2 AND (namespace, name) > ($3, $4)
@@ -175,11 +169,6 @@ impl Store {
         let mut transaction = self.database.begin().await?;
         advance(&mut transaction, advances).await?;
         transaction.commit().await
-    }
-
-    /// Forgets ticks that ended and were decided about before then, at most `limit`. How many there were.
-    pub(crate) async fn forget_ticks(&self, before: UnixMillis, limit: i64) -> Result<u64, DatabaseError> {
-        self.database.execute(FORGET, [before.into(), limit.into()]).await
     }
 }
 
