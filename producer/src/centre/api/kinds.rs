@@ -140,28 +140,16 @@ impl Schemas {
     }
 }
 
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-struct List {
-    /// The `next` of the page before.
-    #[param(max_length = 4096)]
-    cursor: Option<String>,
-    /// Items on the page. Default 50.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<u32>,
-}
-
 /// Lists kinds of tasks
 ///
 /// Those that were registered and those that live workers announce, in the order of their names.
-#[utoipa::path(get, path = "/task-kinds", tag = "tasks", params(List), responses(
+#[utoipa::path(get, path = "/task-kinds", tag = "tasks", params(page::Paging), responses(
     (status = 200, description = "A page of them.", body = Page<Kind>),
 ), extensions(("x-role" = json!("viewer"))))]
 async fn list(
     _: Authorised<Viewer>,
     State(api): State<Api>,
-    Params(list): Params<List>,
+    Params(list): Params<page::Paging>,
 ) -> Result<Json<Page<Kind>>, Problem> {
     let limit = page::limit(list.limit)?;
     let after = page::behind::<String>(list.cursor.as_deref())?;

@@ -1,8 +1,8 @@
 //! Lists in pages, by cursors that only we can read.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{Serialize, de::DeserializeOwned};
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use utoipa::{IntoParams, ToSchema};
 
 use super::{Problem, ProblemKind};
 
@@ -10,6 +10,19 @@ use super::{Problem, ProblemKind};
 const DEFAULT: u32 = 50;
 /// Items on a page at most.
 const MOST: u32 = 1_000;
+
+/// Which page is asked for, of a list that nothing else is asked of.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Paging {
+    /// The `next` of the page before.
+    #[param(max_length = 4096)]
+    pub(super) cursor: Option<String>,
+    /// Items on the page. Default 50.
+    #[param(minimum = 1, maximum = 1000)]
+    pub(super) limit: Option<u32>,
+}
 
 /// A page of a list.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]

@@ -101,28 +101,16 @@ async fn own(caller: Authorised<Viewer>) -> Json<View> {
     Json(caller.caller.token.into())
 }
 
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-struct List {
-    /// The `next` of the page before.
-    #[param(max_length = 4096)]
-    cursor: Option<String>,
-    /// Items on the page. Default 50.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<u32>,
-}
-
 /// Lists tokens
 ///
 /// The oldest first.
-#[utoipa::path(get, path = "/tokens", tag = "access", params(List), responses(
+#[utoipa::path(get, path = "/tokens", tag = "access", params(page::Paging), responses(
     (status = 200, description = "A page of them.", body = Page<View>),
 ), extensions(("x-role" = json!("admin")), ("x-everywhere" = json!(true))))]
 async fn list(
     _: Authorised<Everywhere<Admin>>,
     State(api): State<Api>,
-    Params(list): Params<List>,
+    Params(list): Params<page::Paging>,
 ) -> Result<Json<Page<View>>, Problem> {
     let limit = page::limit(list.limit)?;
     let after = page::behind::<String>(list.cursor.as_deref())?.unwrap_or_default();

@@ -10,7 +10,7 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Response},
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -110,28 +110,16 @@ struct SavedCalendar {
     warnings: Vec<String>,
 }
 
-#[derive(Debug, Deserialize, utoipa::IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-struct List {
-    /// The `next` of the page before.
-    #[param(max_length = 4096)]
-    cursor: Option<String>,
-    /// Items on the page. Default 50.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<u32>,
-}
-
 /// Lists calendars
 ///
 /// In the order of their names. They belong to no namespace: everybody sees them.
-#[utoipa::path(get, path = "/calendars", tag = "calendars", params(List), responses(
+#[utoipa::path(get, path = "/calendars", tag = "calendars", params(page::Paging), responses(
     (status = 200, description = "A page of them.", body = Page<CalendarSummary>),
 ), extensions(("x-role" = json!("viewer"))))]
 async fn list(
     _: Authorised<Viewer>,
     State(api): State<Api>,
-    Params(list): Params<List>,
+    Params(list): Params<page::Paging>,
 ) -> Result<Json<Page<CalendarSummary>>, Problem> {
     let limit = page::limit(list.limit)?;
     let after = page::behind::<String>(list.cursor.as_deref())?.unwrap_or_default();
