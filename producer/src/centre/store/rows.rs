@@ -7,7 +7,6 @@ use leveret_common::{
     message::{Message, StoredMessage},
     task::TaskId,
 };
-use serde::Serialize;
 
 use super::{TickState, message};
 use crate::{
@@ -74,7 +73,12 @@ const INSERT_TICKS: Wording = over_rows!(
         rows.value ->> 11, rows.value ->> 12, CAST(rows.value ->> 13 AS BIGINT), CAST(rows.value ->> 14 AS BIGINT),
         CAST(rows.value ->> 15 AS BIGINT), CAST(rows.value ->> 16 AS BIGINT)
      FROM",
-    "WHERE true ON CONFLICT (namespace, schedule, scheduled_at, kind) DO NOTHING RETURNING task_id"
+    "WHERE true ON CONFLICT (namespace, schedule, scheduled_at, kind) DO NOTHING"
+);
+const KNOWN_TICKS: Wording = over_rows!(
+    "SELECT task_id FROM leveret_centre_ticks JOIN",
+    "ON namespace = rows.value ->> 0 AND schedule = rows.value ->> 1
+        AND scheduled_at = CAST(rows.value ->> 2 AS BIGINT) AND kind = rows.value ->> 3"
 );
 
 const INSERT_MESSAGES: Wording = over_rows!(
@@ -85,7 +89,7 @@ const INSERT_MESSAGES: Wording = over_rows!(
         rows.value ->> 6, rows.value ->> 7, CAST(rows.value ->> 8 AS BIGINT), rows.value ->> 9, rows.value ->> 10,
         rows.value ->> 11, rows.value ->> 12, CAST(rows.value ->> 13 AS BIGINT)
      FROM",
-    "WHERE true ON CONFLICT (task_id) DO NOTHING RETURNING task_id"
+    "WHERE true ON CONFLICT (task_id) DO NOTHING"
 );
 
 impl NewMessage {
@@ -147,16 +151,26 @@ pub(crate) async fn insert_ticks(
             ended(tick),
         ])
     });
-    returned(transaction, INSERT_TICKS, &rows.collect::<Vec<_>>()).await
+    // A row that comes back costs more than one that goes in: those come back that were there, which is hardly any.
+    let keys = ticks
+        .iter()
+        .map(|tick| (tick.schedule.namespace(), tick.schedule.name(), tick.scheduled_at, tick.kind.as_str()));
+    let known = transaction.fetch(KNOWN_TICKS, [Value::json(&keys.collect::<Vec<_>>())?]).await?;
+    let mut new: HashSet<_> = ticks.iter().map(|tick| tick.task_id.to_string()).collect();
+    for row in known {
+        new.remove(&row.text("task_id")?);
+    }
+    transaction.execute(INSERT_TICKS, [Value::json(&rows.collect::<Vec<_>>())?]).await?;
+    Ok(new)
 }
 
-/// Writes messages down. The ids of those that are new.
+/// Writes messages down, unless they are there.
 pub(crate) async fn insert_messages(
     transaction: &mut Transaction,
     messages: &[NewMessage],
-) -> Result<HashSet<String>, DatabaseError> {
+) -> Result<(), DatabaseError> {
     if messages.is_empty() {
-        return Ok(HashSet::new());
+        return Ok(());
     }
     let rows = messages.iter().map(|message| {
         let (schedule, scheduled_at, kind) = match &message.tick {
@@ -180,16 +194,7 @@ pub(crate) async fn insert_messages(
             message.created_at,
         )
     });
-    returned(transaction, INSERT_MESSAGES, &rows.collect::<Vec<_>>()).await
-}
-
-async fn returned(
-    transaction: &mut Transaction,
-    statement: Wording,
-    rows: &(impl Serialize + ?Sized),
-) -> Result<HashSet<String>, DatabaseError> {
-    let rows = transaction.fetch(statement, [Value::json(rows)?]).await?;
-    rows.iter().map(|row| row.text("task_id")).collect()
+    transaction.execute(INSERT_MESSAGES, [Value::json(&rows.collect::<Vec<_>>())?]).await.map(drop)
 }
 
 /// The message of a tick as it is stored, with what the engine adds to it.
