@@ -114,6 +114,23 @@ impl Headers {
         };
         Some((text_of(last.inner().get("queue")?)?, text_of(last.inner().get("reason")?)?))
     }
+
+    /// How often the broker has brought it back from the dead letters of `queue`, by `x-death`; a move of Leveret's own
+    /// begins that count anew.
+    pub(crate) fn replays(&self, queue: &str) -> u32 {
+        let Some(AMQPValue::FieldArray(deaths)) = self.0.inner().get("x-death") else { return 0 };
+        let replayed = |death: &FieldTable| {
+            let text = |name| death.inner().get(name).and_then(text_of);
+            text("queue").and_then(|from| from.strip_suffix(".dead")) == Some(queue)
+                && text("reason") == Some("rejected")
+        };
+        let count = |death: &FieldTable| death.inner().get("count").and_then(integer_of).unwrap_or(1);
+        let counts = deaths.as_slice().iter().map(|death| match death {
+            AMQPValue::FieldTable(death) if replayed(death) => u32::try_from(count(death)).unwrap_or(1),
+            _ => 0,
+        });
+        counts.fold(0, u32::saturating_add)
+    }
 }
 
 impl From<FieldTable> for Headers {

@@ -1,11 +1,9 @@
 //! What whoever follows events is told of a task.
 
-use std::collections::BTreeMap;
-
 use leveret_common::{
-    event::{Happening, TaskEvent},
+    event::{self, Happening, TaskEvent},
     trace_context::TraceContext,
-    wire::{Envelope, header},
+    wire::Envelope,
 };
 
 use crate::{
@@ -13,9 +11,6 @@ use crate::{
     fate::Fate,
     settle::{Move, Verdict},
 };
-
-/// The largest `leveret-labels` that is read, in bytes.
-const LARGEST_LABELS: usize = 4 << 10;
 
 impl Surroundings {
     /// Whether this task is reported on.
@@ -38,18 +33,10 @@ impl Surroundings {
             replays: facts.replays,
             schedule,
             scheduled_at,
-            labels: headers.get_str(header::LABELS).map(labels).unwrap_or_default(),
+            labels: event::labels(headers),
             what,
         });
     }
-}
-
-/// They are for people: what is no object of texts is no fault of the task.
-fn labels(text: &str) -> BTreeMap<String, String> {
-    if text.len() > LARGEST_LABELS {
-        return BTreeMap::new();
-    }
-    serde_json::from_str(text).unwrap_or_default()
 }
 
 /// What is told of the end of an attempt. Of a task that goes back to its queue, and will be given out again, nothing.

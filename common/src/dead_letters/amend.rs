@@ -52,8 +52,7 @@ pub(super) fn outgoing(
             let of_the_past = [header::ATTEMPT, header::FORWARDS, header::NOT_BEFORE, header::LIMITED_SINCE];
             headers.retain(|name| !is_death_note(name) && !of_the_past.contains(&name));
             // As a replay does: what is told of it from here on follows what was told before.
-            let replays = headers.get_i64(header::REPLAYS).unwrap_or_default();
-            headers.insert(header::REPLAYS, replays.saturating_add(1))?;
+            headers.insert(header::REPLAYS, i64::from(letter.replays).saturating_add(1))?;
         }
         // Of a letter that the broker moved, what happened stands in its notes alone.
         Amended::Stays => note_death(&mut headers, letter)?,
@@ -103,6 +102,9 @@ pub(super) fn outgoing(
 }
 
 fn note_death(headers: &mut Headers, letter: &DeadLetter) -> Result<(), TooLong> {
+    if letter.replays > 0 {
+        headers.insert(header::REPLAYS, i64::from(letter.replays))?;
+    }
     if !letter.reason.is_empty() {
         headers.insert(header::DEAD_REASON, letter.reason.as_str())?;
     }

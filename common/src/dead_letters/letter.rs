@@ -35,6 +35,8 @@ pub struct DeadLetter {
     pub error_kind: Option<String>,
     /// Number of the last attempt, from 1.
     pub attempt: u32,
+    /// How often it had been brought back from the dead before.
+    pub replays: u32,
     /// When it first failed.
     pub first_failed_at: Option<UnixMillis>,
     /// When it last failed, or when the broker moved it here; of a lost one, when it was published.
@@ -67,8 +69,14 @@ impl DeadLetter {
         letter.reason = letter.text(header::DEAD_REASON).unwrap_or_default();
         // The headers tell of the last failure that a worker saw. When the broker itself moved the message here,
         // they are silent, or left over from before.
-        let death = properties.headers().as_ref().and_then(newest_death).filter(|death| death.queue == queue);
+        let death = properties.headers().as_ref().and_then(newest_death).filter(|death| death.is_of(queue));
         if let Some(Death { reason, at, .. }) = death {
+            let replays = letter.headers.replays(queue).max(u32::from(letter.headers.contains(header::DEAD_REASON)));
+            if replays > 0 {
+                // It counted anew.
+                letter.attempt = 1;
+            }
+            letter.replays = letter.replays.saturating_add(replays);
             letter.failed_at = at.or(letter.failed_at);
             letter.worker = None;
             (letter.reason, letter.error) = match reason {
@@ -79,6 +87,15 @@ impl DeadLetter {
             letter.error_kind = Some(letter.reason.clone());
         }
         letter
+    }
+
+    /// Reads a message from the dead-letter queue of whichever queue the broker has moved it from last; none if it was
+    /// no work queue, or if it was not the broker.
+    pub(super) fn by_broker(properties: &BasicProperties) -> Option<Self> {
+        let death = newest_death(properties.headers().as_ref()?)?;
+        // Names of work queues have no dots.
+        let queue = death.queue.split('.').next().filter(|queue| death.is_of(queue))?;
+        Some(Self::dead(queue, properties, Vec::new()))
     }
 
     /// Reads a message from the queue of the lost.
@@ -121,6 +138,7 @@ impl DeadLetter {
             error: text(header::ERROR),
             error_kind: text(header::ERROR_KIND),
             attempt: headers.get_i64(header::ATTEMPT).and_then(|number| number.try_into().ok()).unwrap_or(1),
+            replays: headers.get_i64(header::REPLAYS).and_then(|number| number.try_into().ok()).unwrap_or(0),
             first_failed_at: time(header::FIRST_FAILED_AT),
             failed_at: time(header::FAILED_AT),
             worker: text(header::WORKER),
@@ -134,6 +152,15 @@ impl DeadLetter {
 
     fn text(&self, name: &str) -> Option<String> {
         self.headers.get_str(name).map(str::to_owned)
+    }
+}
+
+impl Death<'_> {
+    /// Whether it was in this work queue, or in a shard of it.
+    fn is_of(&self, queue: &str) -> bool {
+        self.queue.strip_prefix(queue).is_some_and(|rest| {
+            rest.is_empty() || rest.strip_prefix('.').is_some_and(|shard| shard.bytes().all(|c| c.is_ascii_digit()))
+        })
     }
 }
 
@@ -197,5 +224,38 @@ mod tests {
         let killed = letter(&deaths, &noted);
         assert_eq!((killed.reason.as_str(), killed.worker), ("delivery-limit", None));
         assert_eq!(letter(&[death("mail.dead", "rejected")], &noted).reason, "exhausted");
+    }
+
+    #[test]
+    fn what_the_broker_moved_has_counted_anew_after_each_replay() {
+        let noted = [(header::ATTEMPT, "8"), (header::REPLAYS, "3")];
+        let life = |deaths: &[AMQPValue], headers| {
+            let letter = letter(deaths, headers);
+            (letter.replays, letter.attempt)
+        };
+        assert_eq!(life(&[], &noted), (3, 8));
+        assert_eq!(life(&[death("mail", "expired")], &noted), (3, 8));
+        let AMQPValue::FieldTable(mut back) = death("mail.dead", "rejected") else { unreachable!() };
+        back.insert("count".into(), AMQPValue::LongLongInt(2));
+        let back = AMQPValue::FieldTable(back);
+        assert_eq!(life(&[death("mail", "expired"), back.clone()], &noted), (5, 1));
+        assert_eq!(life(&[death("mail", "expired")], &[(header::DEAD_REASON, "exhausted")]), (1, 1));
+    }
+
+    #[test]
+    fn the_queue_is_known_from_the_notes_of_the_broker() {
+        let queue = |from, reason| {
+            let mut table = FieldTable::default();
+            table.insert("x-death".into(), AMQPValue::FieldArray(vec![death(from, reason)].into()));
+            let letter = DeadLetter::by_broker(&BasicProperties::default().with_headers(table))?;
+            Some((letter.queue, letter.reason))
+        };
+        let found = |queue: &str, reason: &str| Some((queue.to_owned(), reason.to_owned()));
+        assert_eq!(queue("mail", "delivery_limit"), found("mail", "delivery-limit"));
+        assert_eq!(queue("mail.07", "expired"), found("mail", "expired"));
+        for other in ["mail.dead", "mail.retry.5s", "mail.at.w1", "mail.lease.7"] {
+            assert_eq!(queue(other, "expired"), None, "{other}");
+        }
+        assert!(DeadLetter::by_broker(&BasicProperties::default()).is_none());
     }
 }

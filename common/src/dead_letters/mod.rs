@@ -9,6 +9,7 @@
 
 mod again;
 mod amend;
+mod death;
 mod error;
 mod letter;
 mod selection;
@@ -23,6 +24,7 @@ use lapin::{
 use tokio_util::sync::CancellationToken;
 
 pub use amend::{Amended, Amendment};
+pub use death::Death;
 pub use error::DeadLettersError;
 pub use letter::{DeadLetter, UNROUTABLE};
 pub use selection::Selection;

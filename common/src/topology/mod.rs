@@ -1,5 +1,6 @@
 //! Every exchange, queue and binding of Leveret as one value: declared, compared and exported from here alone.
 
+mod deaths;
 mod declare;
 mod definitions;
 mod difference;
@@ -11,6 +12,7 @@ mod shards;
 
 use std::{collections::BTreeMap, time::Duration};
 
+pub use deaths::{Copied, copy_deaths};
 pub(crate) use declare::table as argument_table;
 pub(crate) use declare::{bind, declare_queue, queue_is_there, unbind};
 pub use declare::{declare, diff};
@@ -37,6 +39,7 @@ pub struct Topology {
     leases: Vec<(QueueName, String)>,
     limits: bool,
     centre: bool,
+    deaths: bool,
 }
 
 impl Topology {
@@ -52,6 +55,7 @@ impl Topology {
             leases: Vec::new(),
             limits: false,
             centre: false,
+            deaths: false,
         })
     }
 
@@ -90,6 +94,14 @@ impl Topology {
         self
     }
 
+    /// Adds the queue in which copies of dead letters wait for the scheduling centre. What goes there is said queue by
+    /// queue: see [`copy_deaths`].
+    #[must_use]
+    pub fn deaths(mut self) -> Self {
+        self.deaths = true;
+        self
+    }
+
     /// The names of the namespace.
     pub fn names(&self) -> &Names {
         &self.names
@@ -124,6 +136,9 @@ impl Topology {
             exchange(names.control(), "topic", false),
             exchange(names.events(), "topic", false),
         ];
+        if self.deaths {
+            exchanges.push(exchange(names.deaths(), "fanout", false));
+        }
         for (name, _) in self.queues.iter().filter(|(_, settings)| settings.shards.is_some()) {
             exchanges.extend(self.shard_exchanges(name));
         }
@@ -138,6 +153,9 @@ impl Topology {
         }
         if self.centre {
             queues.push(Queue { name: self.names.centre().to_owned(), arguments: centre_arguments() });
+        }
+        if self.deaths {
+            queues.push(Queue { name: self.names.deaths().to_owned(), arguments: deaths_arguments() });
         }
         for (name, settings) in &self.queues {
             match settings.shards {
@@ -175,6 +193,9 @@ impl Topology {
         let mut bindings = vec![bind(names.lost(), names.lost().to_owned(), String::new())];
         if self.centre {
             bindings.push(bind(names.events(), names.centre().to_owned(), "task.#".to_owned()));
+        }
+        if self.deaths {
+            bindings.push(bind(names.deaths(), names.deaths().to_owned(), String::new()));
         }
         for (name, settings) in &self.queues {
             if let Some(shards) = settings.shards {
@@ -242,6 +263,12 @@ const OWN_QUEUE_KEPT: Duration = Duration::from_secs(3_600);
 const EVENTS_KEPT: i64 = 1_000_000;
 const EVENT_BYTES_KEPT: i64 = 1 << 30;
 
+/// How many copies of dead letters are kept for a centre, how many bytes of them, and how long the queue is kept while
+/// there is no centre.
+const DEATHS_KEPT: i64 = 100_000;
+const DEATH_BYTES_KEPT: i64 = 256 << 20;
+const DEATHS_QUEUE_KEPT: Duration = Duration::from_secs(3_600);
+
 /// How long the message of a long task waits in a lease queue for its worker, before it returns to its work queue.
 const LEASE_TTL: Duration = Duration::from_secs(5);
 /// After how long without a worker a lease queue goes away. By then all that was in it has returned.
@@ -294,6 +321,15 @@ fn centre_arguments() -> BTreeMap<&'static str, Argument> {
     arguments.insert("x-max-length", Argument::Number(EVENTS_KEPT));
     arguments.insert("x-max-length-bytes", Argument::Number(EVENT_BYTES_KEPT));
     arguments.insert("x-overflow", text("drop-head"));
+    arguments
+}
+
+/// They are copies: the newest are kept, none holds up the dead-lettering of others, and they are gone with the queue.
+fn deaths_arguments() -> BTreeMap<&'static str, Argument> {
+    let mut arguments = centre_arguments();
+    arguments.insert("x-max-length", Argument::Number(DEATHS_KEPT));
+    arguments.insert("x-max-length-bytes", Argument::Number(DEATH_BYTES_KEPT));
+    arguments.insert("x-expires", milliseconds(DEATHS_QUEUE_KEPT));
     arguments
 }
 

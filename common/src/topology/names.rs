@@ -65,6 +65,7 @@ pub struct Names {
     control: String,
     events: String,
     centre: String,
+    deaths: String,
     worker: String,
     registry: String,
 }
@@ -87,6 +88,7 @@ impl Names {
             control: name("control"),
             events: name("events"),
             centre: name("centre"),
+            deaths: name("centre.deaths"),
             worker: name("worker"),
             registry: name("registry"),
         })
@@ -140,6 +142,16 @@ impl Names {
     /// Keeps the events of tasks until a centre has read them.
     pub fn centre(&self) -> &str {
         &self.centre
+    }
+
+    /// Keeps copies of dead letters until a centre has read them: the name of both the exchange and its queue.
+    pub fn deaths(&self) -> &str {
+        &self.deaths
+    }
+
+    /// Takes copies of the dead letters of one work queue to [`deaths`](Self::deaths).
+    pub fn deaths_of(&self, queue: &QueueName) -> String {
+        format!("{}.{queue}", self.deaths)
     }
 
     /// The queue that one worker hears commands from, by its instance.

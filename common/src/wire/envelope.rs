@@ -234,7 +234,8 @@ fn read_headers(queue: &str, headers: &Headers, facts: &mut Facts) -> Result<(),
             .last_death()
             .is_some_and(|(from, why)| why == "rejected" && from.strip_suffix(".dead") == Some(queue));
     let before = number_header(headers, header::REPLAYS)?.unwrap_or(0);
-    facts.replays = before.saturating_add(u32::from(facts.replayed));
+    // Who died by the broker's hand each time, and was moved by no worker in between, is known by the broker's count.
+    facts.replays = before.saturating_add(headers.replays(queue).max(u32::from(facts.replayed)));
     // A long task whose worker is gone comes back from its lease.
     if headers.contains(header::LEASE) {
         facts.redelivered = true;
@@ -377,6 +378,6 @@ mod tests {
         death.insert("reason".into(), AMQPValue::LongString("rejected".into()));
         let deaths = AMQPValue::FieldArray(vec![AMQPValue::FieldTable(death)].into());
         let facts = decode(&[("x-death", deaths), (header::ATTEMPT, AMQPValue::LongInt(8))], Some("t")).unwrap().facts;
-        assert_eq!((facts.attempt, facts.replayed), (1, true));
+        assert_eq!((facts.attempt, facts.replayed, facts.replays), (1, true, 1));
     }
 }
