@@ -4,6 +4,7 @@
 
 mod stage;
 
+mod deaths;
 mod follow;
 mod rate;
 mod retain;

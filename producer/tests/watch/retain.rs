@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use leveret_common::clock::{Clock, UnixMillis};
 use leveret_producer::centre::{
-    store::tasks::{RecordedState, TaskFilter, TaskRetention},
+    store::{
+        AuditEntry, AuditSearch,
+        tasks::{RecordedState, TaskFilter, TaskRetention},
+    },
     watch::{Retention, WatchOptions, Watcher},
 };
 use leveret_testkit::eventually;
@@ -39,6 +42,43 @@ async fn tasks_go_by_age_and_by_number() {
         retention.silent_before = START + Duration::from_secs(60);
         store.retain_tasks(&retention, 10).await.unwrap();
         assert_eq!(left().await, "f d", "what is held may be held for long");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_log_goes_by_age_and_by_number() {
+    both(async |url| {
+        let store = store(&url, Clock::held(START)).await;
+        let left = async || {
+            let log = store.audit_log(&AuditSearch::default(), 100).await.unwrap();
+            log.into_iter().map(|entry| entry.object).collect::<Vec<_>>().join(" ")
+        };
+        // Two at a time, as one request may make them.
+        for (number, object) in ["a", "b", "c", "d", "e", "f"].into_iter().enumerate() {
+            let at = START + Duration::from_secs(u64::try_from(number).unwrap() / 2);
+            let entry = AuditEntry {
+                id: format!("0199aaaa-0000-7000-8000-{number:012}"),
+                at,
+                token_id: "1".to_owned(),
+                token_name: "ann".to_owned(),
+                request_id: "7".to_owned(),
+                namespace: None,
+                action: "schedule.save".to_owned(),
+                object: object.to_owned(),
+                before: None,
+                after: None,
+            };
+            store.audit(&entry).await.unwrap();
+        }
+        let never = UnixMillis(0);
+        assert_eq!(store.retain_audit(never, 6, 10).await.unwrap(), 0);
+        assert_eq!(store.retain_audit(never, 3, 1).await.unwrap(), 1, "a batch is not exceeded");
+        assert_eq!(left().await, "f e d c b");
+        assert_eq!(store.retain_audit(never, 3, 10).await.unwrap(), 2);
+        assert_eq!(left().await, "f e d");
+        assert_eq!(store.retain_audit(START + Duration::from_secs(2), 3, 10).await.unwrap(), 1);
+        assert_eq!(left().await, "f e");
     })
     .await;
 }

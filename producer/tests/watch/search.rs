@@ -39,7 +39,8 @@ async fn tasks_are_found_by_what_is_known_of_them() {
             [("team", "post \"A\""), ("tier", "1")].map(|(a, b)| (a.to_owned(), b.to_owned())).into();
         labelled.event.schedule = Some("billing/nightly".to_owned());
         let mut other = done("c", 30);
-        (other.event.task, other.event.queue, other.worker) = ("pdf.make".into(), "pdf".into(), "pdf-1".into());
+        (other.event.task, other.event.queue) = ("pdf.make".into(), "pdf".into());
+        other.worker.as_mut().unwrap().0 = "pdf-1".into();
         store.apply(&[labelled, failed("b", 20, "No such Host (100%)"), other]).await.unwrap();
         clock.advance(PATIENCE);
         store.apply(&[attempt(2, started("b", 25))]).await.unwrap();

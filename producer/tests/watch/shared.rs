@@ -44,7 +44,8 @@ async fn two_centres_share_the_events_and_tell_each_other() {
     let watchers = [watch(&stores[0], &vhost).await, watch(&stores[1], &vhost).await];
     eventually_eq(PATIENCE, 2, async || vhost.consumers("leveret.centre").await).await;
     // Each has a queue for what the other says.
-    let ears = async || vhost.queues().await.iter().filter(|name| name.starts_with("leveret.centre.")).count();
+    let is_ear = |name: &&String| name.starts_with("leveret.centre.") && *name != "leveret.centre.deaths";
+    let ears = async || vhost.queues().await.iter().filter(is_ear).count();
     eventually_eq(PATIENCE, 2, ears).await;
     let mut follower = watchers[0].subscribe();
     for round in 0..20 {
@@ -126,4 +127,36 @@ async fn what_cannot_be_read_is_dropped_and_counted() {
     eventually_eq(PATIENCE, 1, async || done_tasks(&store).await).await;
     assert_eq!(watcher.stats().unreadable, 3);
     watcher.stop().await;
+}
+
+/// One message that the database will never take does not hold up the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_database_refuses_is_dropped_and_counted() {
+    both(async |url| {
+        let vhost = vhost().await;
+        let store = store(&url, Clock::system()).await;
+        let refusing = if store.database().is_shared() {
+            "ALTER TABLE leveret_centre_tasks ADD CHECK (id <> 'task 7')"
+        } else {
+            "CREATE TRIGGER refusing BEFORE INSERT ON leveret_centre_tasks WHEN new.id = 'task 7'
+             BEGIN SELECT raise(ABORT, 'not this one'); END"
+        };
+        let mut transaction = store.database().begin().await.unwrap();
+        transaction.execute(refusing, []).await.unwrap();
+        transaction.commit().await.unwrap();
+        // All of them wait when the watcher begins, so that they come together.
+        for task in 0..20 {
+            tell(&vhost, task..task + 1).await;
+        }
+        let watcher = watch(&store, &vhost).await;
+        eventually_eq(PATIENCE, 19, async || done_tasks(&store).await).await;
+        // What began and what is done are two messages.
+        eventually_eq(PATIENCE, 2, async || watcher.stats().refused).await;
+        assert!(store.task(&id("task 7")).await.unwrap().is_none());
+        tell(&vhost, 20..21).await;
+        eventually_eq(PATIENCE, 20, async || done_tasks(&store).await).await;
+        watcher.stop().await;
+        assert_eq!(vhost.ready("leveret.centre").await, 0);
+    })
+    .await;
 }

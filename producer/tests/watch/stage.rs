@@ -10,6 +10,7 @@ use leveret_common::{
     retry::Tiers,
     task::{Task, TaskId},
     topology::QueueSettings,
+    wire::DeadReason,
 };
 use leveret_producer::centre::{
     database::{Database, DatabaseUrl},
@@ -76,7 +77,7 @@ pub(crate) fn event(task: &str, at: i64, what: Happening) -> Told {
         what,
     };
     let instance: Instance = "0199aaaa-0000-7000-8000-000000000001".parse().unwrap();
-    Told { worker: "mail-1".to_owned(), instance, event }
+    Told::by("mail-1", instance, event)
 }
 
 pub(crate) fn started(task: &str, at: i64) -> Told {
@@ -90,6 +91,11 @@ pub(crate) fn done(task: &str, at: i64) -> Told {
 pub(crate) fn failed(task: &str, at: i64, error: &str) -> Told {
     let (error_kind, retry_at) = ("error".to_owned(), UnixMillis(START.0 + at + 100));
     event(task, at, Happening::Failed { ran_ms: 5, error_kind, error: error.to_owned(), retry_at })
+}
+
+pub(crate) fn dead(task: &str, at: i64, error: &str) -> Told {
+    let (reason, error_kind) = (DeadReason::Exhausted, "error".to_owned());
+    event(task, at, Happening::Dead { ran_ms: None, reason, error_kind, error: error.to_owned() })
 }
 
 /// The same, at another attempt.
@@ -137,10 +143,14 @@ pub(crate) fn settings(url: &str) -> BrokerSettings {
     settings
 }
 
-/// A worker on the queue `default`, all of whose tasks are told of.
-pub(crate) fn worker(settings: BrokerSettings) -> WorkerBuilder {
+/// The settings of the queue `default`, all of whose tasks are told of.
+pub(crate) fn queue() -> QueueSettings {
     let tiers = Tiers::new([50, 1_000].map(Duration::from_millis).into()).unwrap();
-    let queue = QueueSettings { tiers, events: Tracking::Full, ..QueueSettings::default() };
+    QueueSettings { tiers, events: Tracking::Full, delivery_limit: 5, ..QueueSettings::default() }
+}
+
+/// A worker on the queue `default`.
+pub(crate) fn worker(settings: BrokerSettings) -> WorkerBuilder {
     let policy = TaskPolicy::default().backoff("1ms".parse().unwrap()).retries(1);
     let handler = |context: Context, job: Job<Probe>| async move {
         match job.arguments.0["then"].as_str().unwrap_or("done") {
@@ -152,7 +162,7 @@ pub(crate) fn worker(settings: BrokerSettings) -> WorkerBuilder {
         }
     };
     Worker::builder(settings)
-        .queue("default", QueueOptions::concurrency(4).settings(queue))
+        .queue("default", QueueOptions::concurrency(4).settings(queue()))
         .policy(policy)
         .task(handler)
 }

@@ -1,7 +1,7 @@
 //! Rows follow from what was learnt, not from its order.
 
 use leveret_common::{clock::Clock, event::Happening};
-use leveret_producer::centre::store::tasks::{RecordedState, TaskState};
+use leveret_producer::centre::store::tasks::{RecordedState, Task, TaskState, Told};
 use proptest::{
     prelude::*,
     strategy::ValueTree,
@@ -10,7 +10,7 @@ use proptest::{
 
 use crate::stage::*;
 
-fn all_of_it() -> Vec<leveret_producer::centre::store::tasks::Told> {
+fn all_of_it() -> Vec<Told> {
     let progress = leveret_common::event::Progress { cursor: 3, total: Some(10), note: None };
     let result = serde_json::json!({ "zero": "a\0b", "pages": [1, 2] });
     vec![
@@ -23,6 +23,7 @@ fn all_of_it() -> Vec<leveret_producer::centre::store::tasks::Told> {
         attempt(2, event("a", 160, Happening::done(10, Some(&result)))),
         started("b", 1),
         failed("b", 2, "zero \0"),
+        attempt(2, dead("b", 3, "zero \0")),
         done("c", 9),
     ]
 }
@@ -68,7 +69,7 @@ async fn any_order_gives_the_same_rows() {
         }
         let wanted: Vec<_> = wanted.unwrap();
         let states: Vec<_> = wanted.iter().map(|task| (task.state, task.attempt, task.attempts.len())).collect();
-        assert_eq!(states, [(TaskState::Done, 2, 2), (TaskState::Retrying, 1, 1), (TaskState::Done, 1, 1)]);
+        assert_eq!(states, [(TaskState::Done, 2, 2), (TaskState::Dead, 2, 2), (TaskState::Done, 1, 1)]);
         assert_eq!(wanted[0].result.as_ref().unwrap()["pages"], serde_json::json!([1, 2]));
         assert_eq!(wanted[0].created_at.0, START.0 - 20);
     })
@@ -85,7 +86,7 @@ async fn a_repetition_changes_nothing() {
         clock.advance(PATIENCE);
         assert_eq!(store.apply(&all_of_it()).await.unwrap().changed, []);
         assert_eq!(store.task(&id("a")).await.unwrap().unwrap(), before);
-        let news = store.apply(&[attempt(2, started("b", 200)), done("c", 9)]).await.unwrap().changed;
+        let news = store.apply(&[attempt(3, started("b", 200)), done("c", 9)]).await.unwrap().changed;
         assert_eq!(
             news.iter().map(|task| (task.id.as_str(), task.state)).collect::<Vec<_>>(),
             [("b", TaskState::Running)]
@@ -128,6 +129,53 @@ async fn what_the_centre_holds_is_listed_rescheduled_and_cancelled() {
         );
         assert_eq!(store.task(&id("a")).await.unwrap().unwrap().error.as_deref(), Some("not needed"));
         assert!(store.task(&id("b")).await.unwrap().is_none());
+    })
+    .await;
+}
+
+fn death(task: &str, at: i64, follows: bool) -> Told {
+    Told { worker: None, follows, ..dead(task, at, "given out too often") }
+}
+
+/// What the broker declares dead ends a task that is known, and makes one known only if its message asks for that; a worker
+/// that tells of the same attempt comes to the same, whoever is first.
+#[tokio::test(flavor = "multi_thread")]
+async fn deaths_by_the_broker_are_joined_in_any_order() {
+    both(async |url| {
+        let store = store(&url, Clock::held(START)).await;
+        let changed = store.apply(&[death("a", 5, false), death("b", 5, true)]).await.unwrap().changed;
+        assert_eq!(changed.iter().map(|task| task.id.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert!(store.task(&id("a")).await.unwrap().is_none());
+        store.apply(&[started("a", 10), death("a", 5, false), death("c", 5, false)]).await.unwrap();
+        let task = store.task(&id("a")).await.unwrap().unwrap();
+        assert_eq!((task.state, task.worker.as_deref(), task.attempts.len()), (TaskState::Dead, Some("mail-1"), 1));
+        assert_eq!((task.ended_at, task.error.as_deref()), (task.started_at, Some("given out too often")));
+        assert!(store.task(&id("c")).await.unwrap().is_none());
+
+        let both = [dead("d", 7, "no such host"), death("d", 5, true)];
+        let reversed = [death("e", 5, true), dead("e", 7, "no such host")];
+        for told in both.iter().chain(&reversed) {
+            store.apply([told]).await.unwrap();
+        }
+        let [first, second] = [store.task(&id("d")).await.unwrap(), store.task(&id("e")).await.unwrap()];
+        assert_eq!(first.as_ref().unwrap().attempts.len(), 1);
+        let attempts = |task: Option<Task>| task.map(|task| task.attempts);
+        assert_eq!(attempts(first), attempts(second));
+    })
+    .await;
+}
+
+/// PostgreSQL takes no zero in a text, and a worker may tell of an error that has one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tick_ends_whatever_its_error_says() {
+    both(async |url| {
+        let store = store(&url, Clock::held(START)).await;
+        let tick = "INSERT INTO leveret_centre_ticks (namespace, schedule, scheduled_at, kind, shard, number, task_id, \
+            queue, state, decided_at, lost_after) VALUES ('default', 'nightly', 1, 'tick', 0, 1, 'b', 'mail', 'running', 1, 1)";
+        store.database().execute(tick, []).await.unwrap();
+        store.apply(&[dead("b", 3, "zero \0")]).await.unwrap();
+        let rows = store.database().fetch("SELECT state, reason FROM leveret_centre_ticks", []).await.unwrap();
+        assert_eq!((rows[0].text("state").unwrap(), rows[0].text("reason").unwrap()), ("dead".into(), "zero \u{fffd}".into()));
     })
     .await;
 }

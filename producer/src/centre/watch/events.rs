@@ -2,15 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use leveret_common::link::{Consumer, Delivery, Handover, Runner};
+use leveret_common::{
+    link::{Attachment, Consumer, ConsumerSettings, Delivery, Handover, Link, Runner, Share},
+    wire::TooLong,
+};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
+    task::JoinHandle,
     time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{metrics::Metrics, read::read, relay::Relay};
+use super::{metrics::Metrics, read::Read, relay::Relay};
 use crate::centre::{
     database::DatabaseError,
     store::{
@@ -29,8 +33,11 @@ const FAILURES: u32 = 3;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Takes events in.
+/// Takes events in, from one queue.
+#[derive(Clone)]
 pub(super) struct Intake {
+    /// Reads a message of that queue.
+    pub(super) read: fn(&mut Delivery) -> Read,
     pub(super) store: Store,
     pub(super) relay: Arc<Relay>,
     pub(super) metrics: Metrics,
@@ -45,8 +52,14 @@ struct Message {
     events: Vec<Told>,
 }
 
+/// An intake at work.
+pub(super) struct RunningIntake {
+    pub(super) attached: watch::Receiver<Attachment>,
+    pub(super) tasks: [JoinHandle<()>; 2],
+}
+
 /// Hands deliveries on, so that one can wait for them for a while and then do something else.
-pub(super) async fn hand_on(mut runner: Runner<Delivery>, inbox: mpsc::Sender<Delivery>) {
+async fn hand_on(mut runner: Runner<Delivery>, inbox: mpsc::Sender<Delivery>) {
     while let Some((_, delivery)) = runner.next().await {
         // Dropped, it goes back to its queue.
         if inbox.send(delivery).await.is_err() {
@@ -56,13 +69,18 @@ pub(super) async fn hand_on(mut runner: Runner<Delivery>, inbox: mpsc::Sender<De
 }
 
 impl Intake {
+    /// Begins to take events in.
+    pub(super) fn start(self, link: Link, settings: ConsumerSettings) -> Result<RunningIntake, TooLong> {
+        let handover = Handover::new(1, 1);
+        let consumer = Consumer::start(link, settings, handover.inlet(Share::default()))?;
+        let attached = consumer.attached();
+        let (outbox, inbox) = mpsc::channel(1);
+        let handing = tokio::spawn(hand_on(handover.runner(), outbox));
+        Ok(RunningIntake { attached, tasks: [handing, tokio::spawn(self.run(inbox, handover, consumer))] })
+    }
+
     /// Takes events in until it is told to stop; what is not in the database by then goes back to the queue.
-    pub(super) async fn run(
-        self,
-        mut inbox: mpsc::Receiver<Delivery>,
-        handover: Handover<Delivery>,
-        consumer: Consumer,
-    ) {
+    async fn run(self, mut inbox: mpsc::Receiver<Delivery>, handover: Handover<Delivery>, consumer: Consumer) {
         loop {
             let first = tokio::select! {
                 () = self.stop.cancelled() => break,
@@ -82,15 +100,14 @@ impl Intake {
         let deadline = Instant::now() + self.patience;
         let mut next = Some(first);
         while let Some(mut delivery) = next {
-            let (_, body) = delivery.take_content();
-            let read = read(&body);
+            let read = (self.read)(&mut delivery);
             if read.unreadable > 0 {
                 self.metrics.unreadable(read.unreadable);
                 let (events, error) = (read.unreadable, read.error.unwrap_or_default());
                 warn!(events, "events of tasks cannot be read and are dropped: {error}");
             }
             events += read.events.len();
-            bytes += body.len();
+            bytes += read.bytes;
             messages.push(Message { delivery, events: read.events });
             if events >= MOST_EVENTS || bytes >= MOST_BYTES || self.stop.is_cancelled() {
                 break;
@@ -156,6 +173,7 @@ impl Intake {
         let began = Instant::now();
         let applied = self.store.apply(events.iter().copied()).await?;
         self.metrics.taken_in(messages.len(), events.len(), applied.changed.len(), began.elapsed());
+        self.metrics.deaths(events.iter().filter(|told| told.worker.is_none()).count());
         if let Some(newest) = events.iter().map(|told| told.event.at).max() {
             self.metrics.lag(newest, self.store.clock().now());
         }

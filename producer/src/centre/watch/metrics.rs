@@ -21,6 +21,8 @@ pub struct WatchStats {
     pub messages: u64,
     /// Events in them.
     pub events: u64,
+    /// Those that are deaths which the broker declared, and which no worker tells of.
+    pub deaths: u64,
     /// Tasks of which something new was learnt, counted each time.
     pub changed: u64,
     /// Events and messages that could not be read, and were dropped.
@@ -39,6 +41,7 @@ pub(super) struct Metrics(Arc<Counts>);
 struct Counts {
     messages: AtomicU64,
     events: AtomicU64,
+    deaths: AtomicU64,
     changed: AtomicU64,
     unreadable: AtomicU64,
     refused: AtomicU64,
@@ -61,6 +64,7 @@ impl Metrics {
         Self(Arc::new(Counts {
             messages: none(),
             events: none(),
+            deaths: none(),
             changed: none(),
             unreadable: none(),
             refused: none(),
@@ -78,6 +82,10 @@ impl Metrics {
         counts.changed.fetch_add(count(changed), Relaxed);
         counts.series.add(count(events), &[KeyValue::new("result", "applied")]);
         counts.duration.record(took.as_secs_f64(), &[]);
+    }
+
+    pub(super) fn deaths(&self, deaths: usize) {
+        self.0.deaths.fetch_add(count(deaths), Relaxed);
     }
 
     pub(super) fn lag(&self, happened: UnixMillis, now: UnixMillis) {
@@ -103,6 +111,7 @@ impl Metrics {
         WatchStats {
             messages: counts.messages.load(Relaxed),
             events: counts.events.load(Relaxed),
+            deaths: counts.deaths.load(Relaxed),
             changed: counts.changed.load(Relaxed),
             unreadable: counts.unreadable.load(Relaxed),
             refused: counts.refused.load(Relaxed),

@@ -2,6 +2,7 @@
 
 use leveret_common::{
     event::{EventBatch, TaskEvent},
+    link::Delivery,
     registry::Instance,
 };
 use serde::Deserialize;
@@ -16,6 +17,8 @@ const LARGEST: usize = 16 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Read {
     pub(super) events: Vec<Told>,
+    /// About how many bytes they have.
+    pub(super) bytes: usize,
     /// Events that could not be read; 1 for a message as a whole.
     pub(super) unreadable: usize,
     /// What was wrong with the last of them.
@@ -31,15 +34,21 @@ struct Loose<'a> {
     events: Vec<&'a RawValue>,
 }
 
+/// The events of a message of workers.
+pub(super) fn message(delivery: &mut Delivery) -> Read {
+    let (_, body) = delivery.take_content();
+    Read { bytes: body.len(), ..read(&body) }
+}
+
 /// The events of a message; those that cannot be read are left out and counted.
-pub(super) fn read(body: &[u8]) -> Read {
-    let failed = |error: String| Read { events: Vec::new(), unreadable: 1, error: Some(error) };
+fn read(body: &[u8]) -> Read {
+    let failed = |error: String| Read { unreadable: 1, error: Some(error), ..Read::default() };
     if body.len() > LARGEST {
         return failed(format!("it has {} bytes, the limit is {LARGEST}", body.len()));
     }
     // As it is, nearly always.
     if let Ok(batch) = serde_json::from_slice::<EventBatch>(body) {
-        return Read { events: Told::of(batch).collect(), unreadable: 0, error: None };
+        return Read { events: Told::of(batch).collect(), ..Read::default() };
     }
     let loose: Loose<'_> = match serde_json::from_slice(body) {
         Ok(loose) => loose,
@@ -48,7 +57,7 @@ pub(super) fn read(body: &[u8]) -> Read {
     let mut read = Read::default();
     for event in loose.events {
         match serde_json::from_str::<TaskEvent>(event.get()) {
-            Ok(event) => read.events.push(Told { worker: loose.worker.clone(), instance: loose.instance, event }),
+            Ok(event) => read.events.push(Told::by(&loose.worker, loose.instance, event)),
             Err(error) => {
                 read.unreadable += 1;
                 read.error = Some(error.to_string());

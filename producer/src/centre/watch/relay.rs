@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tracing::debug;
 
+use super::queues::Queues;
 use crate::centre::store::tasks::Task;
 
 /// The routing key at the exchange of events.
@@ -28,6 +29,8 @@ const BATCH: usize = 512;
 #[derive(Debug)]
 pub(super) struct Relay {
     changes: broadcast::Sender<Arc<Task>>,
+    /// Hears of the queues of the tasks.
+    queues: Arc<Queues>,
     /// To the other centres, where there may be some.
     others: Option<Others>,
 }
@@ -49,12 +52,17 @@ struct Changed {
 
 impl Relay {
     /// For a centre that is alone.
-    pub(super) fn alone() -> Self {
-        Self { changes: broadcast::channel(ROOM).0, others: None }
+    pub(super) fn alone(queues: Arc<Queues>) -> Self {
+        Self { changes: broadcast::channel(ROOM).0, queues, others: None }
     }
 
     /// For one of several.
-    pub(super) fn among(listening: Link, publisher: Publisher, names: &Names) -> Result<Self, TooLong> {
+    pub(super) fn among(
+        listening: Link,
+        publisher: Publisher,
+        names: &Names,
+        queues: Arc<Queues>,
+    ) -> Result<Self, TooLong> {
         let centre = Instance::new();
         let changes = broadcast::channel(ROOM).0;
         let settings = ListenerSettings {
@@ -70,7 +78,7 @@ impl Relay {
             std::future::ready(())
         })?;
         let others = Others { centre, publisher, names: names.clone(), _listener: listener };
-        Ok(Self { changes, others: Some(others) })
+        Ok(Self { changes, queues, others: Some(others) })
     }
 
     pub(super) fn follow(&self) -> broadcast::Receiver<Arc<Task>> {
@@ -79,6 +87,7 @@ impl Relay {
 
     /// Tells followers here and elsewhere. What does not get through is not told again: it is in the database.
     pub(super) async fn announce(&self, tasks: Vec<Task>) {
+        tasks.iter().for_each(|task| self.queues.hear(&task.queue));
         if let Some(others) = &self.others {
             for tasks in tasks.chunks(BATCH) {
                 others.tell(tasks).await;

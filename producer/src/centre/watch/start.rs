@@ -4,13 +4,13 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use leveret_common::{
     config::{BrokerSettings, InvalidSetting},
-    link::{ChannelPool, Consumer, ConsumerSettings, Handover, Link, Publisher, Role, Share},
+    link::{Attachment, ChannelPool, ConsumerSettings, Link, Publisher, Role},
     registry::{Instance, Registry, RegistryError},
     topology::{InvalidName, Topology, declare},
     wire::TooLong,
 };
 use tokio::{
-    sync::{broadcast, mpsc, watch},
+    sync::{broadcast, watch},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -18,9 +18,13 @@ use tracing::{error, warn};
 
 use super::{
     Retention, WatchStats, Workers,
-    events::{self, Intake},
+    copies::Copies,
+    deaths,
+    events::{self, Intake, RunningIntake},
     keeper::Keeper,
     metrics::Metrics,
+    queues::Queues,
+    read,
     relay::Relay,
     retention::Keeping,
 };
@@ -79,37 +83,46 @@ impl Watcher {
             Err(error) => warn!("no broker yet, the events of tasks wait: {error}"),
         }
 
+        let queues = Arc::new(Queues::default());
         let relay = Arc::new(if store.database().is_shared() {
-            let publish = Link::open(settings, Role::Publish);
+            let publish = Link::open(settings.clone(), Role::Publish);
             links.push(publish.clone());
-            Relay::among(admin.clone(), Publisher::new(publish), &names)?
+            Relay::among(admin.clone(), Publisher::new(publish), &names, queues.clone())?
         } else {
-            Relay::alone()
+            Relay::alone(queues.clone())
         });
         let (stop, metrics, mut tasks) = (CancellationToken::new(), Metrics::new(), Vec::new());
 
-        let handover = Handover::new(1, 1);
         let consuming = ConsumerSettings {
             queue: names.centre().to_owned(),
             prefetch: options.prefetch.max(1),
             tag: name.clone(),
-            topology: Some((pool, topology)),
+            topology: Some((pool.clone(), topology)),
             ordered: false,
         };
-        let consumer = Consumer::start(consume, consuming, handover.inlet(Share::default()))?;
-        let attached = consumer.attached();
-        let (outbox, inbox) = mpsc::channel(1);
-        tasks.push(tokio::spawn(events::hand_on(handover.runner(), outbox)));
         let intake = Intake {
+            read: read::message,
             store: store.clone(),
             relay: relay.clone(),
             metrics: metrics.clone(),
             patience: options.patience,
             stop: stop.clone(),
         };
-        tasks.push(tokio::spawn(intake.run(inbox, handover, consumer)));
+        let of_deaths = Intake { read: deaths::copy, ..intake.clone() };
+        let RunningIntake { attached, tasks: intake } = intake.start(consume.clone(), consuming)?;
+        tasks.extend(intake);
 
         let registry = Registry::on(admin, store.clock().clone())?;
+        let copies = Copies {
+            pool,
+            topology: Arc::new(Topology::new(&settings.namespace)?.deaths()),
+            queues,
+            registry: registry.clone(),
+            store: store.clone(),
+            stop: stop.clone(),
+            refused: false,
+        };
+        tasks.push(tokio::spawn(copies.run(consume, name.clone(), of_deaths)));
         let (hears, hears_since) = watch::channel(None);
         let keeper =
             Keeper { registry: registry.clone(), store: store.clone(), hears_since: hears, stop: stop.clone() };
@@ -132,7 +145,7 @@ pub struct RunningWatcher {
     relay: Arc<Relay>,
     metrics: Metrics,
     workers: Workers,
-    attached: watch::Receiver<leveret_common::link::Attachment>,
+    attached: watch::Receiver<Attachment>,
 }
 
 impl RunningWatcher {
@@ -158,7 +171,7 @@ impl RunningWatcher {
     }
 
     /// Follows whether the broker delivers events to it.
-    pub fn attached(&self) -> watch::Receiver<leveret_common::link::Attachment> {
+    pub fn attached(&self) -> watch::Receiver<Attachment> {
         self.attached.clone()
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use leveret_common::{
+    dead_letters::Death,
     event::{EventBatch, Happening, TaskEvent},
     registry::Instance,
     task::TaskId,
@@ -24,19 +25,29 @@ pub struct Applied {
 /// An event, and who told it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Told {
-    /// The worker's name.
-    pub worker: String,
-    /// Its instance.
-    pub instance: Instance,
+    /// The worker, by its name and instance; none when the broker's notes on a dead letter tell it.
+    pub worker: Option<(String, Instance)>,
     /// What happened.
     pub event: TaskEvent,
+    /// Whether its task is followed from now on if it was not before. If not, this is of interest for a task that is known.
+    pub follows: bool,
 }
 
 impl Told {
     /// The events of a message.
     pub fn of(batch: EventBatch) -> impl Iterator<Item = Self> {
         let EventBatch { worker, instance, events } = batch;
-        events.into_iter().map(move |event| Self { worker: worker.clone(), instance, event })
+        events.into_iter().map(move |event| Self::by(&worker, instance, event))
+    }
+
+    /// What a worker tells. It tells of what is to be followed.
+    pub fn by(worker: &str, instance: Instance, event: TaskEvent) -> Self {
+        Self { worker: Some((worker.to_owned(), instance)), event, follows: true }
+    }
+
+    /// What the broker has declared dead.
+    pub fn death(death: Death) -> Self {
+        Self { worker: None, event: death.event, follows: death.tracked }
     }
 
     /// What it means for a tick, if it means an end.
@@ -62,7 +73,7 @@ impl Told {
 }
 
 impl Store {
-    /// Takes in what workers tell, all of it in one transaction, and tells the ticks whose tasks run or have ended. The order of
+    /// Takes in what is told, all of it in one transaction, and tells the ticks whose tasks run or have ended. The order of
     /// events, by one call or several, at one centre or several, changes nothing of what comes of them; nor does
     /// repetition.
     ///
@@ -75,7 +86,7 @@ impl Store {
         if events.is_empty() {
             return Ok(Applied::default());
         }
-        let lives = events.iter().map(|told| Life::told(&told.worker, told.instance, &told.event));
+        let lives = events.iter().copied().map(Life::told);
         let news = News::of(lives, self.clock.now())?;
         // In one order, so that two centres never wait for each other.
         let mut runs: Vec<_> = events.iter().filter_map(|told| told.run_ended()).collect();
@@ -116,7 +127,7 @@ impl Store {
             labels: BTreeMap::new(),
             what: Happening::Started { waited_ms: None },
         };
-        let life = Life::told("probe", Instance::new(), &event);
+        let life = Life::told(&Told::by("probe", Instance::new(), event));
         let Ok(news) = News::of(std::iter::once(life), self.clock.now()) else { return false };
         let Ok(mut transaction) = self.database.begin().await else { return false };
         self.write_tasks(&mut transaction, news).await.is_ok()

@@ -11,7 +11,7 @@ use leveret_common::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{RecordedState, TaskRecord};
+use super::{RecordedState, TaskRecord, Told};
 
 /// Attempts that are remembered: the highest, so that which they are does not depend on the order either.
 const ATTEMPTS: usize = 16;
@@ -26,6 +26,9 @@ const LONGEST_TEXT: usize = 255;
 pub(super) struct Life {
     #[serde(skip, default = "TaskId::new")]
     pub(super) id: TaskId,
+    /// Whether it is of interest only if the task is known by something else.
+    #[serde(skip)]
+    pub(super) only_known: bool,
     pub(super) task: String,
     pub(super) queue: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,8 +108,11 @@ pub(super) struct End {
     pub(super) how: How,
     pub(super) at: UnixMillis,
     pub(super) ran_ms: Option<u64>,
-    pub(super) worker: String,
-    pub(super) instance: Instance,
+    /// None if the broker ended it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) worker: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) instance: Option<Instance>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) retry_at: Option<UnixMillis>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,6 +143,7 @@ impl Life {
     fn new(id: &TaskId, task: &str, queue: &str) -> Self {
         Self {
             id: id.clone(),
+            only_known: false,
             task: cut(task, LONGEST_TEXT),
             queue: cut(queue, LONGEST_TEXT),
             namespace: None,
@@ -152,7 +159,8 @@ impl Life {
     }
 
     /// What an event says.
-    pub(super) fn told(worker: &str, instance: Instance, event: &TaskEvent) -> Self {
+    pub(super) fn told(told: &Told) -> Self {
+        let event = &told.event;
         let mut life = Self::new(&event.id, &event.task, &event.queue);
         let schedule = event.schedule.as_deref().map(|schedule| cut(schedule, LONGEST_TEXT));
         life.namespace = schedule.as_deref().and_then(|name| name.split_once('/')).map(|(space, _)| space.to_owned());
@@ -166,7 +174,8 @@ impl Life {
             }
             _ => event.at,
         });
-        life.attempts.push(Attempt::told(worker, instance, event));
+        life.only_known = !told.follows;
+        life.attempts.push(Attempt::told(told.worker.as_ref(), event));
         life
     }
 
@@ -189,6 +198,7 @@ impl Life {
 
     /// Takes in what another has learnt of the same task.
     pub(super) fn join(&mut self, other: Self) {
+        self.only_known &= other.only_known;
         greater(&mut self.task, other.task);
         greater(&mut self.queue, other.queue);
         greater(&mut self.namespace, other.namespace);
@@ -230,9 +240,9 @@ impl Attempt {
         (self.replays, self.attempt)
     }
 
-    fn told(worker: &str, instance: Instance, event: &TaskEvent) -> Self {
+    fn told(worker: Option<&(String, Instance)>, event: &TaskEvent) -> Self {
         let mut attempt = Self { replays: event.replays, attempt: event.attempt, ..Self::default() };
-        let worker = cut(worker, LONGEST_TEXT);
+        let (worker, instance) = worker.map(|(name, instance)| (cut(name, LONGEST_TEXT), *instance)).unzip();
         let end = |how, ran_ms| End {
             how,
             at: event.at,
@@ -249,7 +259,12 @@ impl Attempt {
         let (kind, error) = (|kind: &str| Some(cut(kind, LONGEST_TEXT)), |error: &str| Some(cut(error, LONGEST_ERROR)));
         match &event.what {
             Happening::Started { waited_ms } => {
-                attempt.start = Some(Start { at: event.at, waited_ms: *waited_ms, worker, instance });
+                attempt.start = worker.zip(instance).map(|(worker, instance)| Start {
+                    at: event.at,
+                    waited_ms: *waited_ms,
+                    worker,
+                    instance,
+                });
             }
             Happening::Progress(Progress { cursor, total, note }) => {
                 let note = note.as_deref().map(|note| cut(note, LONGEST_TEXT));

@@ -6,6 +6,7 @@
 
 mod apply;
 mod life;
+mod queues;
 mod record;
 mod retain;
 mod search;

@@ -43,7 +43,7 @@ impl Life {
             started_at: last.and_then(Attempt::started_at),
             ended_at: match cancelled {
                 Some(recorded) => Some(recorded.at),
-                None => end.filter(|_| state.is_ended()).map(|end| end.at),
+                None => last.filter(|_| state.is_ended()).and_then(Attempt::ended_at),
             },
             changed_at,
             waited_ms: last.and_then(Attempt::waited_ms),
@@ -105,17 +105,24 @@ impl Attempt {
     }
 
     fn worker(&self) -> Option<&str> {
-        let ended = self.end.as_ref().map(|end| end.worker.as_str());
+        let ended = self.end.as_ref().and_then(|end| end.worker.as_deref());
         ended.or_else(|| self.start.as_ref().map(|start| start.worker.as_str()))
     }
 
     fn instance(&self) -> Option<leveret_common::registry::Instance> {
-        self.end.as_ref().map(|end| end.instance).or_else(|| self.start.as_ref().map(|start| start.instance))
+        self.end.as_ref().and_then(|end| end.instance).or_else(|| self.start.as_ref().map(|start| start.instance))
     }
 
     fn started_at(&self) -> Option<UnixMillis> {
         let from_end = |end: &End| Some(UnixMillis(end.at.0.saturating_sub(i64::try_from(end.ran_ms?).ok()?)));
         self.start.as_ref().map(|start| start.at).or_else(|| self.end.as_ref().and_then(from_end))
+    }
+
+    /// The broker knows whole seconds only: its end may seem to be before the start.
+    fn ended_at(&self) -> Option<UnixMillis> {
+        let end = self.end.as_ref()?;
+        let start = self.start.as_ref().filter(|_| end.worker.is_none());
+        Some(start.map_or(end.at, |start| end.at.max(start.at)))
     }
 
     fn waited_ms(&self) -> Option<u64> {
@@ -145,7 +152,7 @@ impl Attempt {
             worker: self.worker().map(str::to_owned),
             instance: self.instance(),
             started_at: self.started_at(),
-            ended_at: end.map(|end| end.at),
+            ended_at: self.ended_at(),
             waited_ms: self.waited_ms(),
             ran_ms: self.ran_ms(),
             reason: end.and_then(|end| end.reason.clone()),

@@ -114,8 +114,9 @@ impl News {
                 }
             }
         }
-        let tasks: Vec<Task> = lives.values().map(|life| life.summary(now)).collect();
-        let rows = rows(lives.values(), &tasks)?;
+        let new = || lives.values().filter(|life| !life.only_known);
+        let tasks: Vec<Task> = new().map(|life| life.summary(now)).collect();
+        let rows = rows(new(), &tasks)?;
         Ok(Self { lives, tasks, rows })
     }
 }

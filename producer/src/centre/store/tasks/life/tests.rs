@@ -27,7 +27,7 @@ fn instance(number: u8) -> Instance {
 }
 
 fn told(event: &TaskEvent) -> Life {
-    Life::told("mail-1", instance(1), event)
+    Life::told(&Told::by("mail-1", instance(1), event.clone()))
 }
 
 fn joined(lives: impl IntoIterator<Item = Life>) -> Task {
@@ -159,7 +159,9 @@ fn lives() -> impl Strategy<Value = Life> {
         let schedule = (attempt % 5 == 0).then(|| format!("billing/{at}"));
         let labels = BTreeMap::from([(format!("l{}", at % 40), worker.to_string())]);
         let event = TaskEvent { replays, schedule, labels, ..event(attempt, at, what) };
-        Life::told(&format!("mail-{worker}"), instance(worker), &event)
+        // Some of them the broker tells.
+        let worker = (worker > 0).then(|| (format!("mail-{worker}"), instance(worker)));
+        Life::told(&Told { worker, event, follows: true })
     });
     let states = vec![RecordedState::Scheduled, RecordedState::Published, RecordedState::Cancelled];
     let record = (select(states), 0_i64..20).prop_map(|(state, at)| {
