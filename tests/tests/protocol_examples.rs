@@ -69,7 +69,7 @@ fn the_topology_is_the_one_of_the_contract() {
     let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol.md");
     let document = std::fs::read_to_string(document).unwrap();
     let topology = leveret::Topology::new("leveret").unwrap().queue("mail".parse().unwrap(), Default::default());
-    let topology = topology.centre();
+    let topology = topology.centre().deaths();
     for exchange in topology.exchanges() {
         let alternate = exchange.arguments.get("alternate-exchange").map(|_| "`leveret.lost`").unwrap_or("–");
         let row = format!("| `{}` | {} | {alternate} |", exchange.name, exchange.kind);

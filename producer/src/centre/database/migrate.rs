@@ -8,6 +8,7 @@ const STEPS: &[(i64, &str)] = &[
     (2, include_str!("../../../migrations/0002_tasks.sql")),
     (3, include_str!("../../../migrations/0003_access.sql")),
     (4, include_str!("../../../migrations/0004_operations.sql")),
+    (5, include_str!("../../../migrations/0005_worker_search.sql")),
 ];
 
 const MAKE_STEPS: &str = "CREATE TABLE IF NOT EXISTS leveret_centre_steps (step BIGINT PRIMARY KEY)";
