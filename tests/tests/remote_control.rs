@@ -118,7 +118,7 @@ async fn each_command_is_carried_out_and_answered() {
     assert_eq!(ask_one(&control, &worker, &other).await, Outcome::Answer(Answer::Running { tasks: vec![], total: 0 }));
 
     let reason = Some("wrong list".to_owned());
-    let cancel = Command::Cancel { ids: vec!["two".parse().unwrap(), "gone".parse().unwrap()], reason: reason.clone() };
+    let cancel = Command::cancel(["two".parse().unwrap(), "gone".parse().unwrap()], reason.clone());
     let cancelled = |tasks| Outcome::Answer(Answer::Cancelled { tasks });
     assert_eq!(ask_one(&control, &worker, &cancel).await, cancelled(1));
     let cancel = Command::CancelAll { task: "mail.send".to_owned(), reason };
@@ -301,7 +301,7 @@ async fn a_cancel_reaches_a_worker_whose_threads_are_all_busy() {
     }
     all_begun.recv().await;
     all_begun.recv().await;
-    let cancel = Command::Cancel { ids: vec!["one".parse().unwrap()], reason: None };
+    let cancel = Command::cancel(["one".parse().unwrap()], None);
     let asked = Instant::now();
     let target = Target::Instance(worker.instance);
     let asking = leveret::common::link::spawn(async move { control.send(&target, &cancel, ANSWERS).await });

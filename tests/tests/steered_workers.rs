@@ -68,7 +68,7 @@ async fn a_cancel_reaches_a_running_task_in_less_than_a_second() {
     let progress = tasks[0].progress.clone().unwrap();
     assert_eq!((progress.cursor, progress.total, progress.note.as_deref()), (3, Some(10), Some("half way")));
     let began = Instant::now();
-    let command = Command::Cancel { ids: vec![id], reason: Some("the customer left".to_owned()) };
+    let command = Command::cancel([id], Some("the customer left".to_owned()));
     let sending = tokio::spawn(async move { (tell(&control, command).await, control) });
     assert_eq!(within("it is told", said.recv()).await.unwrap(), "Some(Requested(\"the customer left\"))");
     assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());

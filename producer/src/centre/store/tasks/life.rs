@@ -273,7 +273,7 @@ impl Attempt {
             }
             Happening::Cancelled { ran_ms, reason } => {
                 let text = reason.as_deref().and_then(error);
-                attempt.end = Some(End { error: text, ..end(How::Cancelled, Some(*ran_ms)) });
+                attempt.end = Some(End { error: text, ..end(How::Cancelled, *ran_ms) });
             }
             Happening::Discarded { ran_ms, reason } => {
                 let text = reason.as_deref().and_then(error);

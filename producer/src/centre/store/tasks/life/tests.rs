@@ -145,7 +145,8 @@ fn happenings() -> impl Strategy<Value = Happening> {
         (0_u64..5, 0_i64..3).prop_map(|(ran_ms, result)| Happening::done(ran_ms, Some(&result.into()))),
         (0_i64..100).prop_map(failed),
         Just(dead()),
-        select(vec![None, Some("a person".to_owned())]).prop_map(|reason| Happening::Cancelled { ran_ms: 1, reason }),
+        select(vec![None, Some("a person".to_owned())])
+            .prop_map(|reason| Happening::Cancelled { ran_ms: Some(1), reason }),
         Just(Happening::Discarded { ran_ms: 1, reason: None }),
         (0_u64..5, 0_i64..50)
             .prop_map(|(ran_ms, retry_at)| Happening::Snoozed { ran_ms, retry_at: UnixMillis(retry_at) }),
