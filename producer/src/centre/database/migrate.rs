@@ -8,6 +8,7 @@ const STEPS: &[(i64, &str)] = &[
     (2, include_str!("../../../migrations/0002_tasks.sql")),
     (3, include_str!("../../../migrations/0003_access.sql")),
     (4, include_str!("../../../migrations/0004_operations.sql")),
+    (6, include_str!("../../../migrations/0006_cancels.sql")),
 ];
 
 const MAKE_STEPS: &str = "CREATE TABLE IF NOT EXISTS leveret_centre_steps (step BIGINT PRIMARY KEY)";

@@ -3,6 +3,7 @@
 //! The events of tasks wait in the queue `<namespace>.centre`, which all centres read together; an event is acknowledged
 //! once it is in the database. Workers are followed by each centre by itself.
 
+mod cancels;
 mod events;
 mod keeper;
 mod metrics;
@@ -12,6 +13,7 @@ mod retention;
 mod start;
 mod workers;
 
+pub(crate) use cancels::command as cancel;
 pub use metrics::WatchStats;
 pub use retention::Retention;
 pub use start::{Announcer, RunningWatcher, WatchError, WatchOptions, Watcher};

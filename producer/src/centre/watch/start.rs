@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use leveret_common::{
     config::{BrokerSettings, InvalidSetting},
+    control::Control,
     link::{ChannelPool, Consumer, ConsumerSettings, Handover, Link, Publisher, Role, Share},
     registry::{Instance, Registry, RegistryError},
     topology::{InvalidName, Topology, declare},
@@ -18,6 +19,7 @@ use tracing::{error, warn};
 
 use super::{
     Retention, WatchStats, Workers,
+    cancels::{Canceller, Teller},
     events::{self, Intake},
     keeper::Keeper,
     metrics::Metrics,
@@ -100,16 +102,22 @@ impl Watcher {
         let attached = consumer.attached();
         let (outbox, inbox) = mpsc::channel(1);
         tasks.push(tokio::spawn(events::hand_on(handover.runner(), outbox)));
+        let (begin, begun) = mpsc::unbounded_channel();
         let intake = Intake {
             store: store.clone(),
             relay: relay.clone(),
             metrics: metrics.clone(),
             patience: options.patience,
+            begun: begin,
             stop: stop.clone(),
         };
         tasks.push(tokio::spawn(intake.run(inbox, handover, consumer)));
 
+        let control = Control::on(admin.clone())?;
         let registry = Registry::on(admin, store.clock().clone())?;
+        let teller = Teller::new(store.clone(), control);
+        let canceller = Canceller { registry: registry.clone(), teller, begun, stop: stop.clone() };
+        tasks.push(tokio::spawn(canceller.run()));
         let (hears, hears_since) = watch::channel(None);
         let keeper =
             Keeper { registry: registry.clone(), store: store.clone(), hears_since: hears, stop: stop.clone() };
