@@ -193,6 +193,11 @@ async fn a_task_is_followed_from_its_publish_to_its_result() {
     assert!(moved["due_at"].is_string(), "{moved}");
     site.run(&["tasks", "cancel", "later", "--reason", "not any more"]).await.expect(0);
     assert_eq!(get("later").await["state"], "cancelled");
+    site.run(&["tasks", "publish", "add", "--id", "nobody", "--queue", "idle"]).await.expect(0);
+    let waits = site.run(&["tasks", "cancel", "nobody"]).await.expect(0).stdout;
+    assert_eq!(waits, "the task nobody is cancelled when its turn comes\n");
+    let text = site.run(&["tasks", "get", "nobody"]).await.expect(0).stdout;
+    assert!(text.contains("cancel requested"), "{text}");
     let workers = site.run(&["centre", "workers", "--json"]).await.expect(0).json();
     assert_eq!(workers["workers"][0]["worker"], "w1");
     centre.stop().await;

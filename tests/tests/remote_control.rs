@@ -121,9 +121,13 @@ async fn each_command_is_carried_out_and_answered() {
     let cancel = Command::cancel(["two".parse().unwrap(), "gone".parse().unwrap()], reason.clone());
     let cancelled = |tasks| Outcome::Answer(Answer::Cancelled { tasks });
     assert_eq!(ask_one(&control, &worker, &cancel).await, cancelled(1));
+    let (ids, remember_ms) = (vec!["later".parse().unwrap()], Some(1_500));
+    let remember = Command::Cancel { ids, reason: reason.clone(), remember_ms, replays: Some(0) };
+    assert_eq!(ask_one(&control, &worker, &remember).await, cancelled(0));
     let cancel = Command::CancelAll { task: "mail.send".to_owned(), reason };
     assert_eq!(ask_one(&control, &worker, &cancel).await, cancelled(1));
-    assert_eq!(worker.double.told(), ["cancel two wrong list", "cancel one wrong list"]);
+    let told = ["cancel two wrong list", "revoke later wrong list 1.5s Some(0)", "cancel one wrong list"];
+    assert_eq!(worker.double.told(), told);
 
     let pause = Command::Pause { queue: queue("mail"), reason: Some("full disk".to_owned()), by: None };
     assert!(ok(&ask_one(&control, &worker, &pause).await));
@@ -148,7 +152,7 @@ async fn each_command_is_carried_out_and_answered() {
     worker.double.until_told("stop").await;
     let told = worker.double.told();
     assert_eq!(
-        told[2..],
+        told[3..],
         ["pause mail full disk", "resume mail", "concurrency mail 9", "limit api Some(5) None", "drain", "stop"]
     );
 
