@@ -56,6 +56,7 @@ async fn open_cancels_are_found_until_the_tasks_have_ended() {
         store.apply(&[done("d", 10), anew]).await.unwrap();
         assert_eq!(ids(&store.open_cancels("mail", None, 3).await.unwrap()), ["b", "a"]);
         let task = store.task(&id("d")).await.unwrap().unwrap();
+        clock.advance(Duration::from_millis(1));
         let late = store.request_cancel(&task, None).await.unwrap();
         assert_eq!((late.changed[0].state, late.changed[0].cancel_requested_at), (TaskState::Done, None));
         let listed = store.search(&TaskFilter::default(), None, 10).await.unwrap().items;
