@@ -61,7 +61,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for _ in 0..3 {
         println!("{}", told.recv().await.ok_or("the worker has ended")?);
     }
-    let command = Command::Cancel { ids: vec![unwanted], reason: Some("the customer left".to_owned()) };
+    let command = Command::cancel([unwanted], Some("the customer left".to_owned()));
     control.send(&Target::All, &command, Duration::from_secs(1)).await?;
     for _ in 0..5 {
         println!("{}", told.recv().await.ok_or("the worker has ended")?);

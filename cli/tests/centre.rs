@@ -193,6 +193,15 @@ async fn a_task_is_followed_from_its_publish_to_its_result() {
     assert!(moved["due_at"].is_string(), "{moved}");
     site.run(&["tasks", "cancel", "later", "--reason", "not any more"]).await.expect(0);
     assert_eq!(get("later").await["state"], "cancelled");
+    site.run(&["workers", "pause", "default", "--everywhere"]).await.expect(0);
+    site.run(&["tasks", "publish", "add", "--id", "waits"]).await.expect(0);
+    let waits = site.run(&["tasks", "cancel", "waits", "--reason", "not any more"]).await.expect(0).stdout;
+    assert_eq!(waits, "the task waits is cancelled when its turn comes\n");
+    let text = site.run(&["tasks", "get", "waits"]).await.expect(0).stdout;
+    assert!(text.contains("cancel requested"), "{text}");
+    site.run(&["workers", "resume", "default", "--everywhere"]).await.expect(0);
+    eventually(PATIENCE, async || get("waits").await["state"] == "cancelled").await;
+    assert_eq!(get("waits").await["started_at"], Value::Null);
     let workers = site.run(&["centre", "workers", "--json"]).await.expect(0).json();
     assert_eq!(workers["workers"][0]["worker"], "w1");
     centre.stop().await;

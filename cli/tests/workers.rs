@@ -75,7 +75,9 @@ async fn tasks_that_run_are_listed_and_cancelled() {
     let again = site.run(&cancel).await.expect(1).stdout;
     assert_eq!(again, "no such task runs at the 1 workers that have answered\n");
     site.run(&["workers", "cancel", "--task", "mail.send"]).await.expect(0);
-    assert_eq!(worker.double.told(), ["cancel two wrong list", "cancel one -"]);
+    let later = site.run(&["workers", "cancel", "three", "--remember", "1h"]).await.expect(0).stdout;
+    assert_eq!(later, "remembered by 1 workers\n");
+    assert_eq!(worker.double.told(), ["cancel two wrong list", "cancel one -", "revoke three - 3600s None"]);
     site.run(&["workers", "cancel"]).await.expect(2);
 }
 

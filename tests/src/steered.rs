@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use leveret::{
@@ -18,7 +19,7 @@ use leveret::{
         topology::declare,
     },
     worker::control::{
-        ControlPlane, ControlSettings, Controlled, Lines, Liveness, QueueReport, Which, Who, paused_at_start,
+        ControlPlane, ControlSettings, Controlled, Lines, Liveness, QueueReport, Revoked, Which, Who, paused_at_start,
     },
 };
 use tokio::sync::{Notify, watch};
@@ -96,13 +97,19 @@ impl Controlled for Double {
     fn cancel(&self, which: &Which, reason: Option<&str>) -> usize {
         let mut cancelled = Vec::new();
         self.running.send_modify(|running| {
-            let meant = |task: &mut RunningTask| which.is_meant(&task.id, &task.task);
+            let meant = |task: &mut RunningTask| which.is_meant(&task.id, &task.task, 0);
             cancelled.extend(running.extract_if(.., meant));
         });
         for task in &cancelled {
             self.tell(format!("cancel {} {}", task.id, reason.unwrap_or("-")));
         }
         cancelled.len()
+    }
+
+    fn revoke(&self, which: &Revoked, reason: Option<&str>, lasts: Duration) {
+        for id in &which.ids {
+            self.tell(format!("revoke {id} {} {lasts:?} {:?}", reason.unwrap_or("-"), which.replays));
+        }
     }
 
     async fn pause(&self, queue: &QueueName, pause: &Pause) -> Result<(), String> {

@@ -102,7 +102,7 @@ fn events_are_those_of_the_contract() {
         Happening::Failed { ran_ms: 1, error_kind: error_kind.clone(), error: error.clone(), retry_at },
         Happening::Snoozed { ran_ms: 1, retry_at },
         Happening::Dead { ran_ms: Some(1), reason: dead, error_kind, error },
-        Happening::Cancelled { ran_ms: 1, reason: Some("a person".to_owned()) },
+        Happening::Cancelled { ran_ms: Some(1), reason: Some("a person".to_owned()) },
         Happening::Discarded { ran_ms: 1, reason: Some("too old".to_owned()) },
     ] {
         let fields = serde_json::to_value(&what).unwrap();

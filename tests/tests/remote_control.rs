@@ -118,12 +118,16 @@ async fn each_command_is_carried_out_and_answered() {
     assert_eq!(ask_one(&control, &worker, &other).await, Outcome::Answer(Answer::Running { tasks: vec![], total: 0 }));
 
     let reason = Some("wrong list".to_owned());
-    let cancel = Command::Cancel { ids: vec!["two".parse().unwrap(), "gone".parse().unwrap()], reason: reason.clone() };
+    let cancel = Command::cancel(["two".parse().unwrap(), "gone".parse().unwrap()], reason.clone());
     let cancelled = |tasks| Outcome::Answer(Answer::Cancelled { tasks });
     assert_eq!(ask_one(&control, &worker, &cancel).await, cancelled(1));
+    let (ids, remember_ms) = (vec!["later".parse().unwrap()], Some(1_500));
+    let remember = Command::Cancel { ids, reason: reason.clone(), remember_ms, replays: Some(0) };
+    assert_eq!(ask_one(&control, &worker, &remember).await, cancelled(0));
     let cancel = Command::CancelAll { task: "mail.send".to_owned(), reason };
     assert_eq!(ask_one(&control, &worker, &cancel).await, cancelled(1));
-    assert_eq!(worker.double.told(), ["cancel two wrong list", "cancel one wrong list"]);
+    let told = ["cancel two wrong list", "revoke later wrong list 1.5s Some(0)", "cancel one wrong list"];
+    assert_eq!(worker.double.told(), told);
 
     let pause = Command::Pause { queue: queue("mail"), reason: Some("full disk".to_owned()), by: None };
     assert!(ok(&ask_one(&control, &worker, &pause).await));
@@ -148,7 +152,7 @@ async fn each_command_is_carried_out_and_answered() {
     worker.double.until_told("stop").await;
     let told = worker.double.told();
     assert_eq!(
-        told[2..],
+        told[3..],
         ["pause mail full disk", "resume mail", "concurrency mail 9", "limit api Some(5) None", "drain", "stop"]
     );
 
@@ -301,7 +305,7 @@ async fn a_cancel_reaches_a_worker_whose_threads_are_all_busy() {
     }
     all_begun.recv().await;
     all_begun.recv().await;
-    let cancel = Command::Cancel { ids: vec!["one".parse().unwrap()], reason: None };
+    let cancel = Command::cancel(["one".parse().unwrap()], None);
     let asked = Instant::now();
     let target = Target::Instance(worker.instance);
     let asking = leveret::common::link::spawn(async move { control.send(&target, &cancel, ANSWERS).await });

@@ -5,13 +5,13 @@
 use std::time::Duration;
 
 use leveret::{
-    Context, Error, Job, Outcome, QueueName, RunningWorker, TaskPolicy, Worker,
+    Context, Error, Job, LimitSettings, Outcome, QueueName, RunningWorker, TaskPolicy, Worker,
     common::{
         control::{Answer, Command, Control, Outcome as Told, Target},
         event::{EventBatch, Happening},
         registry::{Registry, WorkerState},
     },
-    worker::control::ControlSettings,
+    worker::control::{ControlSettings, Controlled, Revoked},
 };
 use leveret_testkit::{eventually, eventually_eq};
 use leveret_tests::{PATIENCE, Place, Probe, probe, quick, short, start, within};
@@ -68,7 +68,7 @@ async fn a_cancel_reaches_a_running_task_in_less_than_a_second() {
     let progress = tasks[0].progress.clone().unwrap();
     assert_eq!((progress.cursor, progress.total, progress.note.as_deref()), (3, Some(10), Some("half way")));
     let began = Instant::now();
-    let command = Command::Cancel { ids: vec![id], reason: Some("the customer left".to_owned()) };
+    let command = Command::cancel([id], Some("the customer left".to_owned()));
     let sending = tokio::spawn(async move { (tell(&control, command).await, control) });
     assert_eq!(within("it is told", said.recv()).await.unwrap(), "Some(Requested(\"the customer left\"))");
     assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
@@ -78,6 +78,56 @@ async fn a_cancel_reaches_a_running_task_in_less_than_a_second() {
     assert!(matches!(tell(&control, all).await.as_slice(), [Answer::Cancelled { tasks: 1 }]));
     worker.stop().await;
     assert_eq!((place.vhost.ready("default").await, place.vhost.ready("default.dead").await), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_is_to_be_cancelled_ends_before_it_begins_and_so_does_its_duplicate() {
+    let place = Place::new().await;
+    let (worker, mut said) = waiting(&place, 1).await;
+    let client = place.client().await;
+    place.vhost.declare("answers").await;
+    client.publish_message(probe(1)).await.unwrap();
+    assert_eq!(within("it runs", said.recv()).await.unwrap(), "begun");
+    let unwanted = || probe(2).id("unwanted".parse().unwrap()).reply_to("answers", None);
+    client.publish_message(unwanted()).await.unwrap();
+    let control = Control::connect(place.settings.clone()).await.unwrap();
+    let ids = vec!["unwanted".parse().unwrap()];
+    let reason = Some("the customer left".to_owned());
+    let command = Command::Cancel { ids, reason, remember_ms: Some(60_000), replays: None };
+    let answers = tell(&control, command).await;
+    assert!(matches!(answers.as_slice(), [Answer::Cancelled { tasks: 0 }]), "{answers:?}");
+    let all = Command::CancelAll { task: "probe".to_owned(), reason: None };
+    assert!(matches!(tell(&control, all).await.as_slice(), [Answer::Cancelled { tasks: 1 }]));
+    client.publish_message(unwanted()).await.unwrap();
+    for _ in 0..2 {
+        let answer = eventually(PATIENCE, async || place.vhost.take("answers").await).await;
+        assert_eq!(answer.header_text("leveret-status").as_deref(), Some("cancelled"));
+        assert!(String::from_utf8_lossy(&answer.body).contains("the customer left"));
+    }
+    worker.stop().await;
+    assert_eq!(said.recv().await.unwrap(), "Some(Requested(\"called off\"))");
+    assert_eq!(said.recv().await, None, "its handler was not called");
+    assert_eq!((place.vhost.ready("default").await, place.vhost.ready("default.dead").await), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_waits_for_room_under_a_limit_is_cancelled_there() {
+    let place = Place::new().await;
+    let (worker, mut runs) = place.worker();
+    let worker = start(worker.queue("default", quick(2)).limit("single", LimitSettings::concurrency(1))).await;
+    let client = place.client().await;
+    place.vhost.declare("answers").await;
+    client.publish_message(probe(1)).await.unwrap();
+    let first = runs.next().await;
+    let id = client.publish_message(probe(2).reply_to("answers", None)).await.unwrap();
+    eventually(PATIENCE, async || worker.limits().unwrap().list()[0].waiting == 1).await;
+    let revoked = Revoked { ids: vec![id], replays: Some(0) };
+    worker.steering().revoke(&revoked, Some("the customer left"), Duration::from_secs(60));
+    first.done();
+    let answer = eventually(PATIENCE, async || place.vhost.take("answers").await).await;
+    assert_eq!(answer.header_text("leveret-status").as_deref(), Some("cancelled"));
+    worker.stop().await;
+    assert!(runs.begun().is_none(), "its handler was not called");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,6 +30,7 @@ use crate::{
     handler::Kind,
     layer::Claimed,
     outcome::{Ended, Error, ErrorKind},
+    revocations::Revocations,
     state::State,
 };
 
@@ -80,6 +81,8 @@ pub(crate) struct Surroundings {
     pub(crate) events: Events,
     /// Attempts that have ended, by how they did.
     pub(crate) tally: Tally,
+    /// Tasks that are not to begin.
+    pub(crate) revocations: Arc<Revocations>,
 }
 
 /// Counts by [`TaskEnd`].
@@ -269,6 +272,11 @@ impl Context {
     /// Whether the attempt is to come to an end, and why.
     pub fn why_cancelled(&self) -> Option<Cancelled> {
         self.0.notes.lock().cancelled.clone()
+    }
+
+    /// Why it is not to begin, if it was called off before.
+    pub(crate) fn revoked(&self) -> Option<String> {
+        self.0.lane.revocations.of(self.id(), self.facts().replays)
     }
 
     /// Tells the handler to come to an end. Whoever calls a task off has the last word.

@@ -19,6 +19,7 @@ use crate::{
     layer::Next,
     limits::{Admission, Gate, Permit},
     outcome::{Ended, Error, ErrorKind},
+    report,
     settle::{Move, Verdict},
     shards::{self, AfterFailure},
     slot::Slot,
@@ -57,6 +58,9 @@ impl Lane {
         let facts = &envelope.facts;
         if let Some(gates) = self.gates.as_ref().filter(|_| shards::Control::is_control(&facts.task)) {
             return gates.settle(delivery, &envelope, &self.surroundings.stopping).await;
+        }
+        if let Some(reason) = self.surroundings.revocations.of(&facts.id, facts.replays) {
+            return self.revoke(delivery, &envelope, reason).await;
         }
         let now = self.surroundings.clock.now();
         let Some(kind) = self.kinds.get(&facts.task) else {
@@ -155,6 +159,18 @@ impl Lane {
         Hold::Again(Context::new(envelope, context.kind().clone(), self.surroundings.clone()))
     }
 
+    /// Ends a task that was called off before it was begun.
+    async fn revoke(&self, delivery: Delivery, envelope: &Envelope, reason: String) {
+        let kind = self.kinds.get(&envelope.facts.task);
+        kind.map_or(&self.unreadable, |kind| &kind.metrics).never_ran(TaskEnd::Cancelled);
+        let happened = self.surroundings.follows(envelope).then(|| report::revoked(&reason));
+        if self.settle(delivery, envelope, Verdict::Cancelled(reason)).await
+            && let Some(happened) = happened
+        {
+            self.surroundings.report(envelope, happened);
+        }
+    }
+
     /// Waits until the limits have room for a task. `None` when it does not run here and now, and is settled.
     async fn admit(
         &self,
@@ -208,6 +224,12 @@ fn expired() -> Move {
 /// Runs the handler within its layers. What panics, in either, has failed like any other.
 async fn attempt(context: &Context, slot: &Slot) -> Ended {
     let _running = slot.occupy(context);
+    // It may have waited for room under a limit, or for its next attempt. Looked at once it can be seen to run: a command
+    // that comes later finds it there.
+    if let Some(reason) = context.revoked() {
+        context.kind().metrics.never_ran(TaskEnd::Cancelled);
+        return Err(Error::of(ErrorKind::Cancelled, reason));
+    }
     context.report(|| Happening::Started { waited_ms: context.waited().map(|waited| waited.as_millis() as u64) });
     let running = AssertUnwindSafe(async { Next::outermost(context.kind()).run(context).await }).catch_unwind();
     tokio::select! {

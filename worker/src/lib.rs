@@ -38,6 +38,7 @@ mod plan;
 pub mod policy;
 mod pool;
 mod report;
+mod revocations;
 pub mod run;
 mod settle;
 pub mod shards;

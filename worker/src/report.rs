@@ -44,7 +44,7 @@ pub(crate) fn ending(context: &Context, fate: Fate, verdict: &Verdict) -> Option
     let ran_ms = context.ran_ms();
     Some(match verdict {
         Verdict::Done { result, .. } => Happening::done(ran_ms, result.as_ref()),
-        Verdict::Cancelled(reason) => Happening::Cancelled { ran_ms, reason: said(reason) },
+        Verdict::Cancelled(reason) => Happening::Cancelled { ran_ms: Some(ran_ms), reason: said(reason) },
         Verdict::Discarded(reason) => Happening::Discarded { ran_ms, reason: said(reason) },
         Verdict::Moved(Move::Later { at, failure: Some((kind, error)), .. }) if matches!(fate, Fate::Retried(_)) => {
             Happening::Failed { ran_ms, error_kind: (*kind).to_owned(), error: error.clone(), retry_at: *at }
@@ -67,6 +67,11 @@ pub(crate) fn never_begun(moved: &Move) -> Option<Happening> {
     let Move::Dead { reason, kind, error } = moved else { return None };
     let (error_kind, error) = ((*kind).to_owned(), error.clone());
     Some(Happening::Dead { ran_ms: None, reason: *reason, error_kind, error })
+}
+
+/// What is told of a task that was called off before its handler was begun.
+pub(crate) fn revoked(reason: &str) -> Happening {
+    Happening::Cancelled { ran_ms: None, reason: said(reason) }
 }
 
 fn said(reason: &str) -> Option<String> {

@@ -23,6 +23,7 @@ use crate::{
     limits::{LimitOptions, Limits, LimitsError},
     peers::Peers,
     pool::Pool,
+    revocations::Revocations,
     start::Start,
     steering::Steering,
 };
@@ -101,6 +102,7 @@ impl RunningWorker {
             true => Some(Peers::on(publish.clone(), worker.clock.clone())?),
             false => None,
         };
+        let revocations = Arc::new(Revocations::new(worker.clock.clone()));
         let start = Start {
             worker: &worker,
             consume: &consume,
@@ -112,9 +114,10 @@ impl RunningWorker {
             stopping: stopper.graceful.clone(),
             paused: &paused,
             limits: limits.as_ref(),
+            revocations: &revocations,
         };
         let pools: Arc<Vec<_>> = Arc::new(worker.pools.iter().map(|plan| start.pool(plan)).collect::<Result<_, _>>()?);
-        let steering = Steering::new(pools.clone(), stopper.clone(), events.clone(), limits.clone());
+        let steering = Steering::new(pools.clone(), stopper.clone(), events.clone(), limits.clone(), revocations);
         let control = match &worker.control {
             Some(settings) => {
                 let lines = Lines { consume: consume.clone(), publisher: publisher.clone(), flags };

@@ -28,6 +28,7 @@ use crate::{
     peers::Peers,
     plan::{PoolPlan, QueuePlan, Worker},
     pool::Pool,
+    revocations::Revocations,
     run::StartError,
     shards::{self, ShardSettings, Shards},
     source::Source,
@@ -48,6 +49,7 @@ pub(crate) struct Start<'a> {
     /// The queues that are paused everywhere.
     pub(crate) paused: &'a BTreeMap<QueueName, Pause>,
     pub(crate) limits: Option<&'a Limits>,
+    pub(crate) revocations: &'a Arc<Revocations>,
 }
 
 impl Start<'_> {
@@ -211,6 +213,7 @@ impl Start<'_> {
                 tracking: queue.options.settings.events,
                 events: self.events.clone(),
                 tally: Tally::default(),
+                revocations: self.revocations.clone(),
             }),
         }))
     }

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use leveret_common::{
@@ -19,9 +20,10 @@ use leveret_common::{
 
 use crate::{
     context::{Cancelled, Context},
-    control::{Controlled, QueueReport, Which},
+    control::{Controlled, QueueReport, Revoked, Which},
     limits::Limits,
     pool::Pool,
+    revocations::Revocations,
     run::Stopper,
     source::Source,
 };
@@ -34,15 +36,24 @@ pub struct Steering {
     stopper: Stopper,
     events: Events,
     limits: Option<Limits>,
+    revocations: Arc<Revocations>,
     draining: Arc<AtomicBool>,
 }
 
+/// Why a task ends of which nobody has said why.
+const CALLED_OFF: &str = "called off";
 /// Why a worker that drains takes no more.
 const DRAINING: &str = "the worker is draining";
 
 impl Steering {
-    pub(crate) fn new(pools: Arc<Vec<Arc<Pool>>>, stopper: Stopper, events: Events, limits: Option<Limits>) -> Self {
-        Self { pools, stopper, events, limits, draining: Arc::default() }
+    pub(crate) fn new(
+        pools: Arc<Vec<Arc<Pool>>>,
+        stopper: Stopper,
+        events: Events,
+        limits: Option<Limits>,
+        revocations: Arc<Revocations>,
+    ) -> Self {
+        Self { pools, stopper, events, limits, revocations, draining: Arc::default() }
     }
 
     /// The tasks that run now.
@@ -187,7 +198,12 @@ impl Controlled for Steering {
     }
 
     fn cancel(&self, which: &Which, reason: Option<&str>) -> usize {
-        self.cancel(|task| which.is_meant(task.id(), task.task()), reason.unwrap_or("called off"))
+        let is_meant = |task: &Context| which.is_meant(task.id(), task.task(), task.facts().replays);
+        self.cancel(is_meant, reason.unwrap_or(CALLED_OFF))
+    }
+
+    fn revoke(&self, which: &Revoked, reason: Option<&str>, lasts: Duration) {
+        self.revocations.add(which, reason.unwrap_or(CALLED_OFF), lasts);
     }
 
     async fn pause(&self, queue: &QueueName, pause: &Pause) -> Result<(), String> {

@@ -119,6 +119,8 @@ struct Publish {
 }
 
 /// Cancel a task: one that waits does not run, one that runs is told to stop
+///
+/// One that waits in its queue, or for another attempt, ends when its turn comes: `leveret tasks get` shows that it is to.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: leveret tasks cancel 019a1f0e-7a52-7c05-8a3a-2f6a1c1d9f10")]
 struct Cancel {
@@ -159,8 +161,13 @@ impl Tasks {
             Action::Publish(publish) => publish.run(session).await,
             Action::Cancel(Cancel { id, reason }) => {
                 let (api, _) = session.api()?;
-                let json = api.post(&["tasks", &id, "cancel"], &[], &json!({ "reason": reason })).await?;
-                session.output.report(&Said { json, text: format!("the task {id} is cancelled") })?;
+                let json: Value = api.post(&["tasks", &id, "cancel"], &[], &json!({ "reason": reason })).await?;
+                let text = match cell(&json, "/was").as_str() {
+                    "running" => format!("the task {id} is told to stop"),
+                    "waiting" => format!("the task {id} is cancelled when its turn comes"),
+                    _ => format!("the task {id} is cancelled"),
+                };
+                session.output.report(&Said { json, text })?;
                 Ok(Exit::Done)
             }
             Action::Retry(Retry { id }) => {
@@ -245,6 +252,8 @@ impl Get {
                     ("result", "/result"),
                     ("reason", "/reason"),
                     ("error", "/error"),
+                    ("cancel requested", "/cancel_requested_at"),
+                    ("cancel reason", "/cancel_reason"),
                     ("trace id", "/trace_id"),
                 ],
             );

@@ -28,13 +28,21 @@ pub enum Command {
     },
     /// Say everything about yourself.
     Announce {},
-    /// Cancel tasks that run, by their ids.
+    /// Cancel tasks by their ids: those that run, and if they are to be remembered those that have yet to begin.
     Cancel {
         /// The ids.
         ids: Vec<TaskId>,
         /// Why, for the log and for the handler.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
+        /// For how long, in milliseconds, the ids are remembered: a delivery of one of them ends as cancelled before its
+        /// handler is called. Without it, what does not run is not cancelled.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        remember_ms: Option<u64>,
+        /// Only tasks that were brought back from the dead letters so often at most: a replay is a new life. Without it any
+        /// are meant; what is remembered then ends with the life in which a delivery of it was cancelled first.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replays: Option<u32>,
     },
     /// Cancel every task of one name that runs.
     CancelAll {
@@ -106,6 +114,11 @@ pub struct LimitChange {
 }
 
 impl Command {
+    /// Cancels tasks that run, by their ids.
+    pub fn cancel(ids: impl IntoIterator<Item = TaskId>, reason: Option<String>) -> Self {
+        Self::Cancel { ids: ids.into_iter().collect(), reason, remember_ms: None, replays: None }
+    }
+
     /// Reads a command from the body of a message.
     ///
     /// # Errors
@@ -124,6 +137,7 @@ impl Command {
         let wrong = |text: &str| Err(Refusal::new(RefusalKind::Malformed, text));
         match &command {
             Self::Cancel { ids, .. } if ids.is_empty() => wrong("`ids` is empty: name the tasks to cancel"),
+            Self::Cancel { remember_ms: Some(0), .. } => wrong("`remember_ms` is 0: leave it out, or give a time"),
             Self::Concurrency { tasks: 0, .. } => wrong("`tasks` is 0: choose 1 to 65535, or pause the queue"),
             Self::Limit(LimitChange { concurrency, rate, reset, .. })
                 if *reset == (concurrency.is_some() || rate.is_some()) =>
@@ -218,6 +232,8 @@ mod tests {
         for body in [
             r#"{"command": "cancel", "ids": []}"#,
             r#"{"command": "cancel", "ids": [""]}"#,
+            r#"{"command": "cancel", "ids": ["a"], "remember_ms": 0}"#,
+            r#"{"command": "cancel", "ids": ["a"], "replays": -1}"#,
             r#"{"command": "concurrency", "queue": "mail", "tasks": 0}"#,
             r#"{"command": "concurrency", "queue": "mail", "tasks": 65536}"#,
             r#"{"command": "pause", "queue": "mail.bulk"}"#,

@@ -101,8 +101,9 @@ pub enum Happening {
     },
     /// It was cancelled.
     Cancelled {
-        /// How long the attempt ran.
-        ran_ms: u64,
+        /// How long the attempt ran; none if it was not begun.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ran_ms: Option<u64>,
         /// Why, if that was said.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,

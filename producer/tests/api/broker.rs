@@ -40,7 +40,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// A task that does what its arguments say.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
-struct Probe(Value);
+pub(crate) struct Probe(pub(crate) Value);
 
 impl Task for Probe {
     const NAME: &'static str = "probe";
@@ -54,8 +54,8 @@ impl Task for Probe {
 pub(crate) struct Place {
     pub(crate) site: Site,
     _vhost: Vhost,
-    settings: BrokerSettings,
-    _watcher: RunningWatcher,
+    pub(crate) settings: BrokerSettings,
+    pub(crate) watcher: RunningWatcher,
 }
 
 impl Place {
@@ -79,7 +79,7 @@ impl Place {
             watching = Some(watcher);
             api
         });
-        Self { site: site.await, _vhost: vhost, settings, _watcher: watching.unwrap() }
+        Self { site: site.await, _vhost: vhost, settings, watcher: watching.unwrap() }
     }
 
     fn builder(&self) -> WorkerBuilder {
@@ -102,6 +102,11 @@ impl Place {
     pub(crate) async fn working(&self) -> (RunningWorker, String) {
         let worker = self.builder().build().unwrap().start().await.unwrap();
         worker.attached().await.unwrap();
+        self.known(worker).await
+    }
+
+    /// The same worker once the centre knows it and can steer it, and its instance.
+    pub(crate) async fn known(&self, worker: RunningWorker) -> (RunningWorker, String) {
         let instance = eventually(PATIENCE, async || {
             let workers = self.site.get("/api/v1/workers?presence=live").await;
             workers["items"][0]["instance"].as_str().map(str::to_owned)
@@ -118,7 +123,7 @@ impl Place {
     }
 
     /// A task once it is in this state.
-    async fn reaches(&self, id: &str, state: &str) -> Value {
+    pub(crate) async fn reaches(&self, id: &str, state: &str) -> Value {
         let path = format!("/api/v1/tasks/{id}");
         eventually(PATIENCE, async || {
             let found = self.site.ask("GET", &path).send().await.unwrap();

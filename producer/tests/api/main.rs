@@ -4,6 +4,7 @@
 
 mod access;
 mod broker;
+mod cancel;
 mod contract;
 mod dead;
 mod events;

@@ -1,7 +1,9 @@
 //! Rows follow from what was learnt, not from its order.
 
+use std::time::Duration;
+
 use leveret_common::{clock::Clock, event::Happening};
-use leveret_producer::centre::store::tasks::{RecordedState, Task, TaskState, Told};
+use leveret_producer::centre::store::tasks::{OpenCancel, RecordedState, Task, TaskFilter, TaskState, Told};
 use proptest::{
     prelude::*,
     strategy::ValueTree,
@@ -26,6 +28,43 @@ fn all_of_it() -> Vec<Told> {
         attempt(2, dead("b", 3, "zero \0")),
         done("c", 9),
     ]
+}
+
+/// What is asked for is found by its queue, the latest first and a page at a time, until the tasks have ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn open_cancels_are_found_until_the_tasks_have_ended() {
+    both(async |url| {
+        let clock = Clock::held(START);
+        let store = store(&url, clock.clone()).await;
+        let tasks = ["a", "b", "c", "d"];
+        store.apply(&tasks.map(|task| started(task, 0))).await.unwrap();
+        for task in tasks {
+            clock.advance(Duration::from_millis(1));
+            let task = store.task(&id(task)).await.unwrap().unwrap();
+            let applied = store.request_cancel(&task, Some("zero \0")).await.unwrap();
+            assert_eq!(applied.changed[0].cancel_requested_at, Some(clock.now()));
+        }
+        let page = store.open_cancels("mail", None, 3).await.unwrap();
+        let ids = |page: &[OpenCancel]| page.iter().map(|open| open.id.to_string()).collect::<Vec<_>>();
+        assert_eq!(ids(&page), ["d", "c", "b"]);
+        assert_eq!((page[0].replays, page[0].reason.as_deref()), (0, Some("zero \u{fffd}")));
+        assert_eq!(ids(&store.open_cancels("mail", page.last(), 3).await.unwrap()), ["a"]);
+        assert_eq!(store.open_cancels("other", None, 3).await.unwrap(), []);
+
+        // One ends, and one is begun anew after it has died.
+        let mut anew = started("c", 20);
+        anew.event.replays = 1;
+        store.apply(&[done("d", 10), anew]).await.unwrap();
+        assert_eq!(ids(&store.open_cancels("mail", None, 3).await.unwrap()), ["b", "a"]);
+        let task = store.task(&id("d")).await.unwrap().unwrap();
+        clock.advance(Duration::from_millis(1));
+        let late = store.request_cancel(&task, None).await.unwrap();
+        assert_eq!((late.changed[0].state, late.changed[0].cancel_requested_at), (TaskState::Done, None));
+        let listed = store.search(&TaskFilter::default(), None, 10).await.unwrap().items;
+        let open = listed.iter().filter(|task| task.cancel_requested_at.is_some()).count();
+        assert_eq!(open, 2);
+    })
+    .await;
 }
 
 /// The same rows, whatever the order, the batches and the repetitions; and with two centres at once.

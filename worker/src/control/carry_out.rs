@@ -13,7 +13,7 @@ use leveret_common::{
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
 
-use super::{Controlled, LogControl, Which, announcer::Announcer};
+use super::{Controlled, LogControl, Revoked, Which, announcer::Announcer};
 
 /// How long a command may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -101,8 +101,13 @@ impl<C: Controlled> Executor<C> {
             }),
             Command::Running { queue } => self.running(queue.as_ref()),
             Command::Announce {} => Answer::Announcement(Box::new(announcer.announcement())),
-            Command::Cancel { ids, reason } => {
-                Answer::Cancelled { tasks: controlled.cancel(&Which::Ids(ids.clone()), reason.as_deref()) }
+            Command::Cancel { ids, reason, remember_ms, replays } => {
+                let revoked = Revoked { ids: ids.clone(), replays: *replays };
+                // First, so that none can begin between the two.
+                if let Some(lasts) = remember_ms {
+                    controlled.revoke(&revoked, reason.as_deref(), Duration::from_millis(*lasts));
+                }
+                Answer::Cancelled { tasks: controlled.cancel(&Which::Ids(revoked), reason.as_deref()) }
             }
             Command::CancelAll { task, reason } => {
                 Answer::Cancelled { tasks: controlled.cancel(&Which::Task(task.clone()), reason.as_deref()) }

@@ -1,6 +1,6 @@
 //! What a running worker has to offer so that it can be steered.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use leveret_common::{
     control::{LimitChange, Pause, RunningTask},
@@ -32,6 +32,9 @@ pub trait Controlled: Send + Sync + 'static {
     /// Tells tasks to stop, and returns how many it has told.
     fn cancel(&self, which: &Which, reason: Option<&str>) -> usize;
 
+    /// Begins none of these tasks from now on, for so long: a delivery of one of them ends as cancelled.
+    fn revoke(&self, which: &Revoked, reason: Option<&str>, lasts: Duration);
+
     /// Takes no more tasks from a queue. What runs goes on, what was not begun goes back.
     fn pause(&self, queue: &QueueName, pause: &Pause) -> impl Future<Output = Result<(), String>> + Send;
 
@@ -54,20 +57,29 @@ pub trait Controlled: Send + Sync + 'static {
 /// Which tasks are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// Those with one of these ids.
-    Ids(Vec<TaskId>),
+    /// Some by their ids.
+    Ids(Revoked),
     /// Those of this name.
     Task(String),
 }
 
 impl Which {
-    /// Whether a task is meant.
-    pub fn is_meant(&self, id: &TaskId, task: &str) -> bool {
+    /// Whether a task is meant that was brought back from the dead letters so often.
+    pub fn is_meant(&self, id: &TaskId, task: &str, replays: u32) -> bool {
         match self {
-            Self::Ids(ids) => ids.contains(id),
+            Self::Ids(revoked) => revoked.ids.contains(id) && revoked.replays.is_none_or(|most| replays <= most),
             Self::Task(name) => name == task,
         }
     }
+}
+
+/// Tasks that are called off, by their ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// The ids.
+    pub ids: Vec<TaskId>,
+    /// Those that were brought back from the dead letters so often at most; without it, any.
+    pub replays: Option<u32>,
 }
 
 /// How a queue of the worker is.

@@ -25,7 +25,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use announcer::{Liveness, Who};
-pub use controlled::{Controlled, QueueReport, Which};
+pub use controlled::{Controlled, QueueReport, Revoked, Which};
 pub use pauses::paused_at_start;
 
 use announcer::Announcer;

@@ -1,11 +1,17 @@
 //! `leveret workers running` and `cancel`.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use clap::Args;
 use leveret::{
     Clock, QueueName, TaskId,
-    common::control::{Answer, Command, Control, ControlError, Outcome, Reply, RunningTask, Target},
+    common::{
+        control::{Answer, Command, Control, ControlError, Outcome, Reply, RunningTask, Target},
+        duration,
+    },
 };
 use serde::Serialize;
 
@@ -102,7 +108,8 @@ impl Report for Listed {
 
 /// Cancel tasks that run, by id or by name
 ///
-/// The handler is told, and its attempt ends as cancelled. A task that waits in a queue is not affected.
+/// The handler is told, and its attempt ends as cancelled. A task that waits in a queue is not affected, unless its id is
+/// to be remembered; workers that start later do not know of it, as they do of what `leveret tasks cancel` is told.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  leveret workers cancel 0199-…\n  leveret workers cancel --task mail.send --reason \"wrong list\""
@@ -117,6 +124,9 @@ pub(super) struct Cancel {
     /// Why, for the log and for the handler
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// Do not begin those either that come to these workers within this time
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, conflicts_with = "task")]
+    remember: Option<Duration>,
     #[command(flatten)]
     whom: Whom,
     #[command(flatten)]
@@ -127,6 +137,8 @@ pub(super) struct Cancel {
 struct Cancelled {
     cancelled: usize,
     workers: usize,
+    /// Whether the workers remember the tasks that do not run.
+    remembered: bool,
 }
 
 impl Cancel {
@@ -135,23 +147,28 @@ impl Cancel {
         let target = self.whom.target().unwrap_or(Target::All);
         let command = match self.task {
             Some(task) => Command::CancelAll { task, reason: self.reason },
-            None => Command::Cancel { ids: self.ids, reason: self.reason },
+            None => {
+                let remember_ms = self.remember.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1));
+                Command::Cancel { ids: self.ids, reason: self.reason, remember_ms, replays: None }
+            }
         };
         let replies = send_if_any(&control, &target, &command, self.patience).await?;
         let tasks = replies.iter().map(|reply| match reply.outcome {
             Outcome::Answer(Answer::Cancelled { tasks }) => tasks,
             _ => 0,
         });
-        let cancelled = Cancelled { cancelled: tasks.sum(), workers: replies.len() };
+        let remembered = self.remember.is_some() && !replies.is_empty();
+        let cancelled = Cancelled { cancelled: tasks.sum(), workers: replies.len(), remembered };
         session.output.report(&cancelled)?;
         control.link().close().await;
-        Ok(if cancelled.cancelled == 0 { Exit::Failed } else { Exit::Done })
+        Ok(if cancelled.cancelled == 0 && !remembered { Exit::Failed } else { Exit::Done })
     }
 }
 
 impl Report for Cancelled {
     fn text(&self, out: &mut dyn Write) -> io::Result<()> {
         match self.cancelled {
+            0 if self.remembered => writeln!(out, "remembered by {} workers", self.workers),
             0 => writeln!(out, "no such task runs at the {} workers that have answered", self.workers),
             tasks => writeln!(out, "{tasks} cancelled"),
         }

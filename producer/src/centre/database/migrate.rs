@@ -9,6 +9,7 @@ const STEPS: &[(i64, &str)] = &[
     (3, include_str!("../../../migrations/0003_access.sql")),
     (4, include_str!("../../../migrations/0004_operations.sql")),
     (5, include_str!("../../../migrations/0005_worker_search.sql")),
+    (6, include_str!("../../../migrations/0006_cancels.sql")),
 ];
 
 const MAKE_STEPS: &str = "CREATE TABLE IF NOT EXISTS leveret_centre_steps (step BIGINT PRIMARY KEY)";

@@ -18,6 +18,8 @@ use crate::centre::store::lanes::OpenTick;
 
 /// A run that has not ended is told again after that: it may not have begun when it was told.
 const AGAIN: Duration = Duration::from_secs(3);
+/// A run that waits is not begun meanwhile. Those who still have to be told are told again within that time.
+const REMEMBERED: Duration = Duration::from_secs(10);
 /// How long workers have to answer, for the log.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -46,7 +48,8 @@ impl Canceller {
             let control = self.control.clone();
             tokio::spawn(async move {
                 let reason = Some("a later run of its schedule is due".to_owned());
-                let command = Command::Cancel { ids, reason };
+                let remember_ms = u64::try_from(REMEMBERED.as_millis()).ok();
+                let command = Command::Cancel { ids, reason, remember_ms, replays: None };
                 match control.send(&Target::Queue(queue.clone()), &command, PATIENCE).await {
                     Ok(replies) => debug!(%queue, workers = replies.len(), "told workers to stop runs"),
                     // Nobody runs it, then: it is told again, should somebody begin.

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use leveret_common::{
+    event::Happening,
     link::{Attachment, Consumer, ConsumerSettings, Delivery, Handover, Link, Runner, Share},
     wire::TooLong,
 };
@@ -19,7 +20,7 @@ use crate::centre::{
     database::DatabaseError,
     store::{
         Store,
-        tasks::{Applied, Told},
+        tasks::{Applied, Task, TaskState, Told},
     },
 };
 
@@ -43,6 +44,8 @@ pub(super) struct Intake {
     pub(super) metrics: Metrics,
     /// How long an event waits for company.
     pub(super) patience: Duration,
+    /// To where those are told that were begun although they are to be cancelled.
+    pub(super) begun: mpsc::UnboundedSender<Task>,
     pub(super) stop: CancellationToken,
 }
 
@@ -178,6 +181,15 @@ impl Intake {
             self.metrics.lag(newest, self.store.clock().now());
         }
         let Applied { changed } = applied;
+        let is_begun = |task: &&Task| {
+            let is_start =
+                |told: &&Told| matches!(told.event.what, Happening::Started { .. }) && told.event.id == task.id;
+            task.state == TaskState::Running && events.iter().any(|told| is_start(told))
+        };
+        for task in changed.iter().filter(|task| task.cancel_requested_at.is_some()).filter(is_begun) {
+            // It ends with the centre.
+            let _ = self.begun.send(task.clone());
+        }
         self.relay.announce(changed).await;
         Ok(())
     }

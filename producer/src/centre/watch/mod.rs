@@ -4,6 +4,7 @@
 //! once it is in the database. What the broker itself declares dead nobody tells of: copies of such dead letters wait in
 //! `<namespace>.centre.deaths` and are read in the same way. Workers are followed by each centre by itself.
 
+mod cancels;
 mod copies;
 mod deaths;
 mod events;
@@ -16,6 +17,7 @@ mod retention;
 mod start;
 mod workers;
 
+pub(crate) use cancels::command as cancel;
 pub use metrics::WatchStats;
 pub use retention::Retention;
 pub use start::{Announcer, RunningWatcher, WatchError, WatchOptions, Watcher};

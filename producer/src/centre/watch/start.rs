@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use leveret_common::{
     config::{BrokerSettings, InvalidSetting},
+    control::Control,
     link::{Attachment, ChannelPool, ConsumerSettings, Link, Publisher, Role},
     registry::{Instance, Registry, RegistryError},
     topology::{InvalidName, Topology, declare},
@@ -18,6 +19,7 @@ use tracing::{error, warn};
 
 use super::{
     Retention, WatchStats, Workers,
+    cancels::{Canceller, Teller},
     copies::Copies,
     deaths,
     events::{self, Intake, RunningIntake},
@@ -100,18 +102,21 @@ impl Watcher {
             topology: Some((pool.clone(), topology)),
             ordered: false,
         };
+        let (begin, begun) = mpsc::unbounded_channel();
         let intake = Intake {
             read: read::message,
             store: store.clone(),
             relay: relay.clone(),
             metrics: metrics.clone(),
             patience: options.patience,
+            begun: begin,
             stop: stop.clone(),
         };
         let of_deaths = Intake { read: deaths::copy, ..intake.clone() };
         let RunningIntake { attached, tasks: intake } = intake.start(consume.clone(), consuming)?;
         tasks.extend(intake);
 
+        let control = Control::on(admin.clone())?;
         let registry = Registry::on(admin, store.clock().clone())?;
         let copies = Copies {
             pool,
@@ -123,6 +128,9 @@ impl Watcher {
             refused: false,
         };
         tasks.push(tokio::spawn(copies.run(consume, name.clone(), of_deaths)));
+        let teller = Teller::new(store.clone(), control);
+        let canceller = Canceller { registry: registry.clone(), teller, begun, stop: stop.clone() };
+        tasks.push(tokio::spawn(canceller.run()));
         let (hears, hears_since) = watch::channel(None);
         let keeper =
             Keeper { registry: registry.clone(), store: store.clone(), hears_since: hears, stop: stop.clone() };

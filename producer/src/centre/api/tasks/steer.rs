@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{Json, extract::State};
 use leveret_common::{
     clock::UnixMillis,
-    control::{Answer, Command, ControlError, Outcome, Target},
+    control::{Answer, ControlError, Outcome, Target},
     dead_letters::{DeadLetters, DeadLettersError, Selection},
     duration,
     task::TaskId,
@@ -18,11 +18,12 @@ use utoipa::ToSchema;
 
 use super::{publish::read_id, read::known};
 use crate::centre::{
-    api::{Api, At, Authorised, Body, Caller, MaybeBody, Operator, Problem, ProblemKind, moment::Moment},
+    api::{Api, At, Authorised, Body, Broker, Caller, MaybeBody, Operator, Problem, ProblemKind, moment::Moment},
     store::{
         DelayedTask,
-        tasks::{RecordedState, TaskRecord, TaskState},
+        tasks::{RecordedState, Task, TaskRecord, TaskState},
     },
+    watch,
 };
 
 /// Why it is cancelled.
@@ -40,15 +41,17 @@ pub(super) struct CancelReason {
 pub(super) struct Cancelled {
     /// The task.
     id: String,
-    /// `held`: it was not published yet, and will not be. `running`: its attempt was told to stop.
+    /// `held`: it was not published yet, and will not be. `running`: its attempt was told to stop. `waiting`: a worker ends
+    /// it before its handler is called, or once it has begun.
     #[schema(example = "held")]
     was: &'static str,
 }
 
 /// Cancels a task
 ///
-/// One that the centre holds is not published; one that runs is told to stop. One that waits in its queue cannot be
-/// called back: 409.
+/// One that the centre holds is not published; one that runs is told to stop. One that waits, in its queue or for another
+/// attempt, ends as cancelled when its turn comes, whichever worker it is that takes it; until then
+/// `cancel_requested_at` says so. One that has ended is not changed: 409.
 #[utoipa::path(post, path = "/tasks/{id}/cancel", tag = "tasks",
     params(("id" = String, Path, description = "Its id.", min_length = 1, max_length = 255)),
     request_body = Option<CancelReason>,
@@ -75,33 +78,47 @@ pub(super) async fn cancel(
         return Ok(Json(Cancelled { id: id.to_string(), was: "held" }));
     }
     let task = known(&api, &caller, id.as_str()).await?;
+    still_open(&task)?;
+    let broker = api.need_broker()?;
+    let applied = api.store.request_cancel(&task, reason.as_deref()).await?;
+    let ended = applied.changed.first().map(still_open).transpose();
+    api.announce(applied).await;
+    // It may have ended in between.
+    ended?;
+    let told = tell(broker, &task, reason.clone(), api.settings.patience).await;
+    let was = if matches!(told, Ok(1..)) { "running" } else { "waiting" };
+    note(&api, &caller, "task.cancel", &id, &task.namespace, json!({"was": was, "reason": reason})).await?;
+    // Even where no worker could be told, it is asked for, and workers are told of it later.
+    told?;
+    Ok(Json(Cancelled { id: id.to_string(), was }))
+}
+
+fn still_open(task: &Task) -> Result<(), Problem> {
     if task.state.is_ended() {
         return Err(Problem::new(ProblemKind::Conflict, format!("the task has ended: it is {}", task.state)));
     }
-    let target = match task.instance.filter(|_| task.state == TaskState::Running) {
-        Some(instance) => Target::Instance(instance),
-        None => Target::All,
-    };
-    if stop(&api, &target, &id, reason.clone()).await? == 0 {
-        let text = "no worker runs it at the moment, and what waits in a queue cannot be called back";
-        return Err(Problem::new(ProblemKind::Conflict, text));
-    }
-    note(&api, &caller, "task.cancel", &id, &task.namespace, json!({"was": "running", "reason": reason})).await?;
-    Ok(Json(Cancelled { id: id.to_string(), was: "running" }))
+    Ok(())
 }
 
-/// Tells the attempts of a task to stop. How many were told.
-async fn stop(api: &Api, target: &Target, id: &TaskId, reason: Option<String>) -> Result<usize, Problem> {
-    let command = Command::Cancel { ids: vec![id.clone()], reason };
-    let replies = match api.need_broker()?.control.send(target, &command, api.settings.patience).await {
+/// Tells the workers of a task's queue to end it, and not to begin it. How many attempts were told to stop.
+async fn tell(broker: &Broker, task: &Task, reason: Option<String>, patience: Duration) -> Result<usize, ControlError> {
+    let command = watch::cancel(vec![task.id.clone()], task.replays, reason);
+    let target = QueueName::new(&task.queue).map_or(Target::All, Target::Queue);
+    let mut replies = match broker.control.begin(&target, &command, patience).await {
         Err(ControlError::Nobody { .. } | ControlError::NoExchange { .. }) => return Ok(0),
         replies => replies?,
     };
-    let told = |outcome: &Outcome| match outcome {
-        Outcome::Answer(Answer::Cancelled { tasks }) => *tasks,
-        _ => 0,
-    };
-    Ok(replies.iter().map(|reply| told(&reply.outcome)).sum())
+    let known = broker.registry.workers().addressed(&target);
+    if !known.is_empty() {
+        replies = replies.until(known);
+    }
+    let mut told = 0;
+    while let Some(reply) = replies.next().await {
+        if let Outcome::Answer(Answer::Cancelled { tasks }) = reply.outcome {
+            told += tasks;
+        }
+    }
+    Ok(told)
 }
 
 /// A task that runs again.

@@ -123,6 +123,12 @@ pub(in super::super) struct View {
     /// What went wrong last, or why it was cancelled, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// When it was asked that it be cancelled, until it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cancel_requested_at: Option<Moment>,
+    /// And why, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cancel_reason: Option<String>,
     /// The last 16 attempts, the oldest first. Not in a list.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
@@ -158,6 +164,8 @@ impl From<Task> for View {
             reason: task.reason,
             error_kind: task.error_kind,
             error: task.error,
+            cancel_requested_at: task.cancel_requested_at.map(Into::into),
+            cancel_reason: task.cancel_reason,
             attempts: task.attempts.into_iter().map(Into::into).collect(),
         }
     }

@@ -11,7 +11,7 @@ use leveret_common::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{RecordedState, TaskRecord, Told};
+use super::{RecordedState, Task, TaskRecord, Told};
 
 /// Attempts that are remembered: the highest, so that which they are does not depend on the order either.
 const ATTEMPTS: usize = 16;
@@ -48,6 +48,9 @@ pub(super) struct Life {
     pub(super) made_at: Option<UnixMillis>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) seen_at: Option<UnixMillis>,
+    /// Whether somebody wants it cancelled: the last of those who do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) cancel: Option<Cancel>,
     /// In the order of replays and numbers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) attempts: Vec<Attempt>,
@@ -59,6 +62,16 @@ pub(super) struct Recorded {
     pub(super) state: RecordedState,
     pub(super) at: UnixMillis,
     pub(super) due_at: Option<UnixMillis>,
+    pub(super) reason: Option<String>,
+}
+
+/// That it is to be cancelled in the life that it had then: what is brought back from the dead letters lives anew.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Cancel {
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) replays: u32,
+    pub(super) at: UnixMillis,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<String>,
 }
 
@@ -154,6 +167,7 @@ impl Life {
             recorded: None,
             made_at: None,
             seen_at: None,
+            cancel: None,
             attempts: Vec::new(),
         }
     }
@@ -196,6 +210,15 @@ impl Life {
         life
     }
 
+    /// What somebody wants.
+    pub(super) fn to_be_cancelled(task: &Task, reason: Option<&str>, now: UnixMillis) -> Self {
+        let mut life = Self::new(&task.id, &task.task, &task.queue);
+        life.seen_at = Some(now);
+        let reason = reason.map(|reason| cut(reason, LONGEST_ERROR));
+        life.cancel = Some(Cancel { replays: task.replays, at: now, reason });
+        life
+    }
+
     /// Takes in what another has learnt of the same task.
     pub(super) fn join(&mut self, other: Self) {
         self.only_known &= other.only_known;
@@ -206,6 +229,7 @@ impl Life {
         greater(&mut self.scheduled_at, other.scheduled_at);
         greater(&mut self.trace_id, other.trace_id);
         greater(&mut self.recorded, other.recorded);
+        greater(&mut self.cancel, other.cancel);
         self.made_at = earlier(self.made_at, other.made_at);
         self.seen_at = earlier(self.seen_at, other.seen_at);
         for (name, value) in other.labels {
@@ -288,7 +312,7 @@ impl Attempt {
             }
             Happening::Cancelled { ran_ms, reason } => {
                 let text = reason.as_deref().and_then(error);
-                attempt.end = Some(End { error: text, ..end(How::Cancelled, Some(*ran_ms)) });
+                attempt.end = Some(End { error: text, ..end(How::Cancelled, *ran_ms) });
             }
             Happening::Discarded { ran_ms, reason } => {
                 let text = reason.as_deref().and_then(error);

@@ -5,6 +5,7 @@
 //! the attempt and rank of the state, and a thing learnt twice is learnt once. `life.rs` has that calculation.
 
 mod apply;
+mod cancel;
 mod life;
 mod queues;
 mod record;
@@ -19,6 +20,7 @@ use leveret_common::{clock::UnixMillis, event::Progress, registry::Instance, tas
 use serde::{Deserialize, Serialize};
 
 pub use apply::{Applied, Told};
+pub use cancel::OpenCancel;
 pub use record::{RecordedState, TaskRecord};
 pub use retain::TaskRetention;
 pub use search::{Cursor, InvalidCursor, Tally, TaskFilter};
@@ -154,6 +156,12 @@ pub struct Task {
     pub error_kind: Option<String>,
     /// What went wrong last, or why it was cancelled, for people; at most 2 KiB.
     pub error: Option<String>,
+    /// When it was asked that it be cancelled, until it has ended.
+    #[serde(default)]
+    pub cancel_requested_at: Option<UnixMillis>,
+    /// And why, for people.
+    #[serde(default)]
+    pub cancel_reason: Option<String>,
     /// The last 16 attempts, the oldest first. Not in a list.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<TaskAttempt>,

@@ -12,7 +12,7 @@ use crate::centre::{
 
 const COLUMNS: &str = "id, namespace, task, queue, state, attempt, replays, worker, instance, schedule, scheduled_at, \
     labels, trace_id, created_at, due_at, started_at, ended_at, changed_at, waited_ms, ran_ms, progress, result_bytes, \
-    reason, error_kind, error";
+    reason, error_kind, error, cancel_requested_at, cancel_reason";
 /// The largest page.
 const MOST: u32 = 1_000;
 
@@ -263,6 +263,8 @@ fn read(row: &Row) -> Result<Task, DatabaseError> {
         reason: row.maybe_text("reason")?,
         error_kind: row.maybe_text("error_kind")?,
         error: row.maybe_text("error")?,
+        cancel_requested_at: row.maybe_moment("cancel_requested_at")?,
+        cancel_reason: row.maybe_text("cancel_reason")?,
         attempts: Vec::new(),
     })
 }

@@ -19,6 +19,8 @@ impl Life {
         let failed = self.attempts.iter().rev().find_map(|attempt| attempt.end.as_ref().filter(|end| end.went_wrong()));
         let failed = failed.filter(|_| state != TaskState::Done);
         let cancelled = recorded.filter(|_| last.is_none() && state == TaskState::Cancelled);
+        let replays = last.map_or(0, |attempt| attempt.replays);
+        let cancel = self.cancel.as_ref().filter(|cancel| !state.is_ended() && replays <= cancel.replays);
         let due_at = match last {
             None => recorded.and_then(|recorded| recorded.due_at),
             Some(attempt) if state == TaskState::Retrying => attempt.retry_at(),
@@ -31,7 +33,7 @@ impl Life {
             queue: self.queue.clone(),
             state,
             attempt: last.map_or(0, |attempt| attempt.attempt),
-            replays: last.map_or(0, |attempt| attempt.replays),
+            replays,
             worker: last.and_then(Attempt::worker).map(str::to_owned),
             instance: last.and_then(Attempt::instance),
             schedule: self.schedule.clone(),
@@ -61,6 +63,8 @@ impl Life {
                 Some(recorded) => recorded.reason.clone(),
                 None => failed.and_then(|end| end.error.clone()),
             },
+            cancel_requested_at: cancel.map(|cancel| cancel.at),
+            cancel_reason: cancel.and_then(|cancel| cancel.reason.clone()),
             attempts: self.attempts.iter().map(Attempt::summary).collect(),
         }
     }

@@ -83,7 +83,9 @@ written! {
     23 reason "TEXT": Option<&'a str>,
     24 error_kind "TEXT": Option<&'a str>,
     25 error "TEXT": Option<&'a str>,
-    26 history "TEXT": String,
+    26 cancel_requested_at "BIGINT": Option<UnixMillis>,
+    27 cancel_reason "TEXT": Option<&'a str>,
+    28 history "TEXT": String,
 }
 
 const LOCK: Wording = Wording::Each(
@@ -211,6 +213,8 @@ fn rows<'a>(lives: impl Iterator<Item = &'a Life>, tasks: &[Task]) -> Result<Val
             reason: task.reason.as_deref(),
             error_kind: task.error_kind.as_deref(),
             error: task.error.as_deref(),
+            cancel_requested_at: task.cancel_requested_at,
+            cancel_reason: task.cancel_reason.as_deref(),
             history: text(life)?,
         });
     }

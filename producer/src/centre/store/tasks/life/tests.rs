@@ -125,6 +125,28 @@ fn the_centre_says_more_than_events_and_comes_late() {
 }
 
 #[test]
+fn a_request_to_cancel_holds_until_the_task_has_ended_or_lives_anew() {
+    let started = |replays| told(&TaskEvent { replays, ..event(1, 100, Happening::Started { waited_ms: None }) });
+    let request = |task: &Task, at| Life::to_be_cancelled(task, Some("not wanted"), UnixMillis(at));
+    let running = joined([started(0)]);
+    let open = joined([started(0), request(&running, 150)]);
+    assert_eq!((open.state, open.cancel_requested_at), (TaskState::Running, Some(UnixMillis(150))));
+    assert_eq!((open.cancel_reason.as_deref(), open.created_at), (Some("not wanted"), running.created_at));
+    let later = [started(0), told(&event(1, 160, failed(200))), request(&running, 150)];
+    let retrying = joined(later.clone());
+    assert_eq!((retrying.state, retrying.cancel_requested_at), (TaskState::Retrying, Some(UnixMillis(150))));
+    let never_begun = Happening::Cancelled { ran_ms: None, reason: Some("not wanted".to_owned()) };
+    let ended = joined(later.into_iter().chain([told(&event(2, 210, never_begun))]));
+    assert_eq!((ended.state, ended.cancel_requested_at), (TaskState::Cancelled, None));
+    assert_eq!((ended.started_at, ended.error.as_deref()), (None, Some("not wanted")));
+    // What was asked for of one life says nothing of the next.
+    let anew = joined([started(0), request(&running, 150), told(&event(1, 160, dead())), started(1)]);
+    assert_eq!((anew.state, anew.cancel_requested_at), (TaskState::Running, None));
+    let again = joined([started(0), request(&running, 150), request(&anew, 170), started(1)]);
+    assert_eq!(again.cancel_requested_at, Some(UnixMillis(170)));
+}
+
+#[test]
 fn many_attempts_are_bounded_and_so_are_texts() {
     let long = |attempt| TaskEvent {
         labels: (0..100).map(|label| (format!("label {label}"), "v".repeat(1_000))).collect(),
@@ -145,7 +167,8 @@ fn happenings() -> impl Strategy<Value = Happening> {
         (0_u64..5, 0_i64..3).prop_map(|(ran_ms, result)| Happening::done(ran_ms, Some(&result.into()))),
         (0_i64..100).prop_map(failed),
         Just(dead()),
-        select(vec![None, Some("a person".to_owned())]).prop_map(|reason| Happening::Cancelled { ran_ms: 1, reason }),
+        select(vec![None, Some("a person".to_owned())])
+            .prop_map(|reason| Happening::Cancelled { ran_ms: Some(1), reason }),
         Just(Happening::Discarded { ran_ms: 1, reason: None }),
         (0_u64..5, 0_i64..50)
             .prop_map(|(ran_ms, retry_at)| Happening::Snoozed { ran_ms, retry_at: UnixMillis(retry_at) }),
@@ -180,7 +203,11 @@ fn lives() -> impl Strategy<Value = Life> {
             reason: None,
         })
     });
-    prop_oneof![9 => events, 1 => record]
+    let cancel = (0_u32..2, 0_i64..20).prop_map(|(replays, at)| {
+        let task = joined([told(&event(1, at, Happening::Started { waited_ms: None }))]);
+        Life::to_be_cancelled(&Task { replays, ..task }, Some("a person"), UnixMillis(at))
+    });
+    prop_oneof![8 => events, 1 => record, 1 => cancel]
 }
 
 proptest! {
