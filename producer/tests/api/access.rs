@@ -144,6 +144,9 @@ async fn a_calendar_is_imported_and_schedules_follow_it() {
     json(site.ask("DELETE", "/api/v1/schedules/daily").send().await.unwrap(), 204).await;
     problem(site.ask("DELETE", path).header("if-match", "\"1\"").send().await.unwrap(), 412).await;
     json(site.ask("DELETE", path).send().await.unwrap(), 204).await;
+    let log = site.get("/api/v1/audit?action=calendar").await;
+    let actions: Vec<_> = log["items"].as_array().unwrap().iter().map(|line| line["action"].clone()).collect();
+    assert_eq!(actions, ["calendar.remove", "calendar.save", "calendar.save", "calendar.save"]);
     for (media_type, body) in [
         ("text/csv", "2027-13-01,off"),
         ("text/calendar", "BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nDTSTART:soon\r\nEND:VEVENT\r\nEND:VCALENDAR"),

@@ -134,6 +134,9 @@ async fn a_task_is_followed_from_its_publish_to_its_result() {
     let place = Place::new().await;
     let nowhere = json!({"task": "probe", "arguments": {"do": "x"}, "queue": "nobody"});
     problem(place.site.ask("POST", "/api/v1/tasks").json(&nowhere).send().await.unwrap(), 409).await;
+    let log = place.site.get("/api/v1/audit?action=task.publish").await;
+    assert_eq!(log["items"][0]["action"], "task.publish.failed");
+    assert_eq!(log["items"][1]["after"], json!({"tasks": 1, "queue": "nobody"}));
     let (_worker, _) = place.working().await;
     let body = json!({"task": "probe", "arguments": {"do": "echo"}, "labels": {"team": "billing"}});
     let response = place.site.ask("POST", "/api/v1/tasks").json(&body).send().await.unwrap();
@@ -172,6 +175,13 @@ async fn many_tasks_are_published_at_once() {
     assert_eq!(answer["tasks"][1]["problem"]["status"], 409);
     assert_eq!(answer["tasks"][2]["published"]["state"], "scheduled");
     place.reaches(answer["tasks"][0]["published"]["id"].as_str().unwrap(), "done").await;
+    let log = place.site.get("/api/v1/audit").await;
+    assert_eq!(
+        (&log["items"][0]["action"], &log["items"][0]["after"]["tasks"]),
+        (&json!("task.publish.failed"), &json!(1))
+    );
+    assert_eq!((&log["items"][1]["action"], &log["items"][1]["after"]["tasks"]), (&json!("task.publish"), &json!(3)));
+    assert_eq!(log["items"].as_array().unwrap().len(), 2);
     // What cannot be read keeps all of them back.
     let wrong = json!({"tasks": [{"task": "probe", "arguments": {"do": "echo"}}, {"task": "probe", "max_attempts": 0, "arguments": {"do": 1}}]});
     let refused = place.site.ask("POST", "/api/v1/task-batches").json(&wrong).send().await.unwrap();
@@ -202,6 +212,10 @@ async fn tasks_are_cancelled_while_they_are_held_and_while_they_run() {
     place.reaches(running, "running").await;
     assert_eq!(json(steer(running, "cancel", json!({"reason": "enough"})).await, 200).await["was"], "running");
     assert_eq!(place.reaches(running, "cancelled").await["error"], "enough");
+    let log = place.site.get("/api/v1/audit?action=task.cancel").await;
+    let was: Vec<_> = log["items"].as_array().unwrap().iter().map(|line| line["after"]["was"].clone()).collect();
+    assert_eq!(was, ["running", "held"]);
+    assert_eq!(place.site.get("/api/v1/audit?action=task.reschedule").await["items"].as_array().unwrap().len(), 1);
     problem(steer("none-such", "cancel", json!({})).await, 404).await;
     // What another namespace has is not even there.
     let other = place.site.token(TokenRole::Operator, "billing").await;
@@ -254,7 +268,14 @@ async fn a_worker_is_looked_at_and_steered() {
     json(place.site.ask("POST", &format!("{path}/drain")).send().await.unwrap(), 200).await;
     eventually(PATIENCE, async || place.site.get(&path).await["state"] == "draining").await;
     let log = place.site.get("/api/v1/audit?action=worker").await;
-    assert_eq!(log["items"].as_array().unwrap().len(), 4, "{log}");
+    let actions: Vec<_> = log["items"].as_array().unwrap().iter().map(|line| line["action"].clone()).collect();
+    let concurrency = ["worker.concurrency.failed", "worker.concurrency", "worker.concurrency"];
+    assert_eq!(actions, [&["worker.drain", "worker.resume", "worker.pause"], &concurrency[..]].concat());
+    // Of what the worker refused there are two lines, of one request.
+    let (failed, tried) = (&log["items"][3], &log["items"][4]);
+    assert_eq!((&failed["request_id"], &failed["after"]["problem"]["status"]), (&tried["request_id"], &json!(409)));
+    assert_eq!((&tried["after"]["command"]["queue"], &tried["object"]), (&json!("other"), &json!(instance)));
+    assert_eq!(log["items"][0]["after"]["worker"], worker["worker"]);
     let none = "/api/v1/workers/01900000-0000-7000-8000-000000000000";
     problem(place.site.ask("GET", none).send().await.unwrap(), 404).await;
     problem(place.site.ask("POST", &format!("{none}/drain")).send().await.unwrap(), 404).await;

@@ -11,8 +11,8 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Api, At, Authorised, Body, Everywhere, Operator, Problem, ProblemKind, Viewer, moment::Moment, page::Page,
-    workers::view::Steered,
+    Api, At, Authorised, Body, Everywhere, Operator, Problem, ProblemKind, Viewer, audit::act, moment::Moment,
+    page::Page, workers::view::Steered,
 };
 use crate::centre::store::AuditSearch;
 
@@ -148,15 +148,18 @@ async fn change(
     }
     let (concurrency, rate, reset) = (terms.concurrency, terms.rate, terms.reset);
     let command = Command::Limit(LimitChange { name: name.clone(), concurrency, rate: rate.clone(), reset });
-    let replies = api.need_broker()?.control.send(&Target::All, &command, api.settings.patience).await?;
-    let workers: Vec<Steered> = replies.into_iter().map(Into::into).collect();
-    if let Some(refused) = workers.iter().find_map(|worker| worker.refused.clone())
-        && workers.iter().all(|worker| worker.refused.is_some())
-    {
-        return Err(Problem::new(ProblemKind::Conflict, refused));
-    }
+    let control = &api.need_broker()?.control;
     let mut entry = caller.change(api.store.clock().now(), CHANGE, &name);
     entry.after = Some(json!({"concurrency": concurrency, "rate": rate, "reset": reset}));
-    api.store.audit(&entry).await?;
-    Ok(Json(Answers { workers }))
+    act(&api, entry, async {
+        let replies = control.send(&Target::All, &command, api.settings.patience).await?;
+        let workers: Vec<Steered> = replies.into_iter().map(Into::into).collect();
+        if let Some(refused) = workers.iter().find_map(|worker| worker.refused.clone())
+            && workers.iter().all(|worker| worker.refused.is_some())
+        {
+            return Err(Problem::new(ProblemKind::Conflict, refused));
+        }
+        Ok(Json(Answers { workers }))
+    })
+    .await
 }

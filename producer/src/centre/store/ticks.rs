@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::{
-    Expected, Page, ScheduleError, Store, StoredSchedule,
+    AuditEntry, Expected, Page, ScheduleError, Store, StoredSchedule,
     rows::{self, NewMessage, NewTick},
     schedules,
 };
@@ -167,7 +167,8 @@ impl Store {
     }
 
     /// Runs a schedule now, paused or not, with other arguments if some are given. Where its runs may not overlap it waits
-    /// for those that have not ended; it is never skipped. Its own ticks stay as they are. The task's id.
+    /// for those that have not ended; it is never skipped. Its own ticks stay as they are. The task's id, which the change
+    /// is written down with.
     ///
     /// # Errors
     /// [`ScheduleError`].
@@ -176,6 +177,7 @@ impl Store {
         name: &ScheduleName,
         payload: Option<Json>,
         calendars: &[Calendar],
+        change: Option<&AuditEntry>,
     ) -> Result<TaskId, ScheduleError> {
         let mut transaction = self.database.begin().await?;
         let schedule = schedules::there(name, schedules::lock(&mut transaction, name).await?, Expected::Any)?;
@@ -187,6 +189,8 @@ impl Store {
             let (tick, message) = self.asked_for(&plan, &schedule, &facts, now)?;
             if !rows::insert_ticks(&mut transaction, std::slice::from_ref(&tick)).await?.is_empty() {
                 rows::insert_messages(&mut transaction, &[message]).await?;
+                let result = ("task_id", tick.task_id.as_str().into());
+                self.note(&mut transaction, change, Some(result)).await?;
                 transaction.commit().await?;
                 self.wake();
                 return Ok(tick.task_id);
@@ -198,7 +202,7 @@ impl Store {
 
     /// Runs the ticks from `from` up to `until` that the schedule names, oldest first and at most `limit` (and 10,000),
     /// whether they ran at their time or not. Where its runs may not overlap they run one after another; none is skipped.
-    /// How many there are; those that were backfilled before do not count.
+    /// How many there are, which the change is written down with; those that were backfilled before do not count.
     ///
     /// # Errors
     /// [`ScheduleError`].
@@ -209,6 +213,7 @@ impl Store {
         until: UnixMillis,
         limit: u32,
         calendars: &[Calendar],
+        change: Option<&AuditEntry>,
     ) -> Result<usize, ScheduleError> {
         let mut transaction = self.database.begin().await?;
         let schedule = schedules::there(name, schedules::lock(&mut transaction, name).await?, Expected::Any)?;
@@ -228,6 +233,7 @@ impl Store {
         let new = rows::insert_ticks(&mut transaction, &ticks).await?;
         messages.retain(|message| new.contains(message.task_id.as_str()));
         rows::insert_messages(&mut transaction, &messages).await?;
+        self.note(&mut transaction, change, Some(("ticks", messages.len().into()))).await?;
         transaction.commit().await?;
         self.wake();
         Ok(messages.len())

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::{Place, calendars, name_of, view::Schedule};
+use super::{Place, calendars, change, name_of, view::Schedule};
 use crate::centre::{
     api::{
         Api, At, Authorised, Body, MaybeBody, Operator, Params, Problem, ProblemKind, audit::summary, moment::Moment,
@@ -46,11 +46,9 @@ pub(super) async fn pause(
     if reason.chars().count() > 1_000 {
         return Err(Problem::invalid_part("/reason", "it has over 1,000 characters"));
     }
-    api.store.pause_schedule(&name, &reason, Expected::Any).await?;
-    let mut entry = caller.change(api.store.clock().now(), "schedule.pause", name.name());
-    entry.namespace = Some(name.namespace().to_owned());
+    let mut entry = change(&api, &caller, "schedule.pause", &name);
     entry.after = Some(json!({"reason": reason}));
-    api.store.audit(&entry).await?;
+    api.store.pause_schedule(&name, &reason, Expected::Any, Some(&entry)).await?;
     Ok(Json(api.store.schedule(&name).await?.into()))
 }
 
@@ -73,13 +71,9 @@ pub(super) async fn resume(
     let name = name_of(&caller, place.namespace.as_deref(), &name)?;
     let before = api.store.schedule(&name).await?;
     let calendars = calendars(&api, &before.definition.calendars).await?;
-    api.store.resume_schedule(&name, &calendars, Expected::Any).await?;
-    if before.paused.is_some() {
-        let mut entry = caller.change(api.store.clock().now(), "schedule.resume", name.name());
-        entry.namespace = Some(name.namespace().to_owned());
-        entry.before = Some(json!({"reason": before.paused}));
-        api.store.audit(&entry).await?;
-    }
+    let mut entry = change(&api, &caller, "schedule.resume", &name);
+    entry.before = Some(json!({"reason": before.paused}));
+    api.store.resume_schedule(&name, &calendars, Expected::Any, Some(&entry)).await?;
     Ok(Json(api.store.schedule(&name).await?.into()))
 }
 
@@ -128,11 +122,9 @@ pub(super) async fn run(
     let definition = api.store.schedule(&name).await?.definition;
     let calendars = calendars(&api, &definition.calendars).await?;
     let payload = run.and_then(|run| run.payload);
-    let task_id = api.store.run_schedule_now(&name, payload.clone(), &calendars).await?;
-    let mut entry = caller.change(api.store.clock().now(), "schedule.run", name.name());
-    entry.namespace = Some(name.namespace().to_owned());
-    entry.after = Some(json!({"task_id": task_id, "payload": payload.as_ref().map(summary)}));
-    api.store.audit(&entry).await?;
+    let mut entry = change(&api, &caller, "schedule.run", &name);
+    entry.after = Some(json!({"payload": payload.as_ref().map(summary)}));
+    let task_id = api.store.run_schedule_now(&name, payload, &calendars, Some(&entry)).await?;
     Ok((StatusCode::ACCEPTED, Json(Made { task_id: task_id.to_string() })))
 }
 
@@ -186,10 +178,9 @@ pub(super) async fn backfill(
     }
     let definition = api.store.schedule(&name).await?.definition;
     let calendars = calendars(&api, &definition.calendars).await?;
-    let ticks = api.store.backfill_schedule(&name, range.from.0, range.until.0, limit, &calendars).await?;
-    let mut entry = caller.change(now, "schedule.backfill", name.name());
-    entry.namespace = Some(name.namespace().to_owned());
-    entry.after = Some(json!({"from": range.from, "until": range.until, "ticks": ticks}));
-    api.store.audit(&entry).await?;
+    let mut entry = change(&api, &caller, "schedule.backfill", &name);
+    entry.after = Some(json!({"from": range.from, "until": range.until}));
+    let (from, until) = (range.from.0, range.until.0);
+    let ticks = api.store.backfill_schedule(&name, from, until, limit, &calendars, Some(&entry)).await?;
     Ok((StatusCode::ACCEPTED, Json(Backfilled { ticks })))
 }
