@@ -179,6 +179,7 @@ impl Store {
         calendars: &[Calendar],
         change: Option<&AuditEntry>,
     ) -> Result<TaskId, ScheduleError> {
+        payload.as_ref().map(Plan::check_payload).transpose()?;
         let mut transaction = self.database.begin().await?;
         let schedule = schedules::there(name, schedules::lock(&mut transaction, name).await?, Expected::Any)?;
         let plan = Plan::new(name.clone(), schedule.definition.clone(), calendars)?;
@@ -259,7 +260,13 @@ impl Store {
     }
 }
 
-fn facts(schedule: &StoredSchedule, scheduled_at: UnixMillis, kind: TickKind, payload: Option<Json>) -> Facts {
+/// What the message of a tick that a person asks for is made of.
+pub(crate) fn facts(
+    schedule: &StoredSchedule,
+    scheduled_at: UnixMillis,
+    kind: TickKind,
+    payload: Option<Json>,
+) -> Facts {
     let (number, last_success) = (schedule.number + 1, schedule.last_success_at);
     Facts { schedule: schedule.name.clone(), scheduled_at, kind, number, last_success, payload }
 }

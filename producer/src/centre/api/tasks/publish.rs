@@ -52,7 +52,7 @@ struct Ready {
 impl Ready {
     async fn of(api: &Api, new: NewTask, now: UnixMillis) -> Result<Self, Problem> {
         let kind = kinds::find(api, &new.task).await?;
-        kinds::check(api, kind.as_ref(), &new.arguments)?;
+        kinds::check(api, kind.as_ref(), &new.arguments, "/arguments")?;
         let queue = new.queue.clone().or_else(|| kind.and_then(|kind| kind.queue));
         let message = new.message(queue.as_deref().unwrap_or("default"))?;
         // What could never be published is refused here, with the rest.
