@@ -8,7 +8,7 @@ use leveret_common::{
     config::BrokerSettings,
     control::Control,
     dead_letters::{DeadLetters, DeadLettersError},
-    limit::{LimitName, LimitSettings},
+    limit::{LimitName, LimitSettings, Terms},
     link::{Link, Role},
     registry::Registry,
     task::Task,
@@ -294,11 +294,56 @@ async fn a_limit_is_listed_and_changed() {
     let (_worker, _) = place.working().await;
     // This worker has no such limit.
     problem(change(json!({"concurrency": 2})).await, 409).await;
+    let listed = place.site.get("/api/v1/limits").await;
+    assert_eq!((&listed["items"][0]["in_force"], listed["items"][0].get("changed")), (&json!([]), None));
     for wrong in
         [json!({}), json!({"concurrency": 0}), json!({"rate": "fast"}), json!({"reset": true, "concurrency": 1})]
     {
         problem(change(wrong).await, 422).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limits_in_force_are_those_that_workers_say() {
+    let place = Place::new().await;
+    let (_other, _) = place.working().await;
+    let mut limited = Vec::new();
+    for _ in 0..2 {
+        let own = LimitSettings { per_worker: true, ..LimitSettings::concurrency(2) };
+        let builder = place.builder().limit("api", LimitSettings::concurrency(5)).limit("own", own);
+        limited.push(builder.build().unwrap().start().await.unwrap());
+    }
+    let in_force = async |expected: Value| {
+        eventually(PATIENCE, async || {
+            let items = place.site.get("/api/v1/limits").await["items"].clone();
+            let found = json!([items[0]["in_force"], items[1]["in_force"]]);
+            if found == expected { Ok(items) } else { Err(items.to_string()) }
+        })
+        .await
+    };
+    let items = in_force(json!([[{"concurrency": 5, "workers": 2}], [{"concurrency": 2, "workers": 2}]])).await;
+    // The centre's own configuration has neither.
+    assert_eq!(
+        (&items[0]["name"], &items[0]["configured"], &items[0]["held"]),
+        (&json!("api"), &json!(false), &json!(0))
+    );
+    assert_eq!((&items[1]["name"], &items[1]["per_worker"]), (&json!("own"), &json!(true)));
+    place.site.send("PATCH", "/api/v1/limits/api", &json!({"concurrency": 1, "rate": "7/s"}), 200).await;
+    let changed = json!([[{"concurrency": 1, "rate": "7/s", "workers": 2}], [{"concurrency": 2, "workers": 2}]]);
+    let items = in_force(changed).await;
+    assert_eq!((&items[0]["concurrency"], &items[0]["changed"]["to"]["rate"]), (&json!(5), &json!("7/s")));
+    // One worker alone has another value of a limit of its own.
+    limited[0]
+        .limits()
+        .unwrap()
+        .set(&LimitName::new("own").unwrap(), Some(Terms { concurrency: Some(9), rate: None }))
+        .await
+        .unwrap();
+    let items = place.site.get("/api/v1/limits").await["items"].clone();
+    let mut values: Vec<_> =
+        items[1]["in_force"].as_array().unwrap().iter().map(|value| value["concurrency"].as_u64()).collect();
+    values.sort_unstable();
+    assert_eq!(values, [Some(2), Some(9)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
