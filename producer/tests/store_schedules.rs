@@ -10,7 +10,7 @@ use centre::{NOON, both, definition, name};
 use leveret_common::{clock::UnixMillis, message::Message};
 use leveret_producer::{
     centre::store::{Expected, ScheduleError, ScheduleFilter, Source, Store, TickState},
-    plan::TickKind,
+    plan::{Calendar, TickKind},
 };
 use serde_json::{Value, json};
 
@@ -157,6 +157,50 @@ async fn a_person_asks_for_ticks() {
             (ticks[0].state, ticks[0].reason.as_deref()),
             (TickState::Skipped, Some("the schedule was removed"))
         );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_that_cannot_follow_a_calendar_holds_up_no_other() {
+    both(async |store, _| {
+        let calendar =
+            |name: &str, json: Value| Calendar { name: name.to_owned(), days: serde_json::from_value(json).unwrap() };
+        let before = [calendar("holidays", json!({})), calendar("gone", json!({}))];
+        for (schedule, calendars) in
+            [("a", json!(["holidays"])), ("b", json!(["holidays", "gone"])), ("c", json!(["holidays"]))]
+        {
+            let daily = definition(json!({"cron": "0 9 * * *", "calendars": calendars}));
+            let saved = store.save_schedule(&name(schedule), &daily, &before, Source::Api, Expected::Any, None).await;
+            assert_eq!(saved.unwrap().next.unwrap().scheduled_at, NOON + 21 * 60 * MINUTE);
+        }
+        let after = [calendar("holidays", json!({"2027-01-02": {"kind": "off"}}))];
+        let followed = store.calendar_changed("holidays", &after).await.unwrap();
+        let left: Vec<_> = followed.left.iter().map(|(name, error)| (name.to_string(), error.key)).collect();
+        assert_eq!((followed.changed, left), (2, vec![("b".to_owned(), "calendars")]));
+        for (schedule, hours) in [("a", 45), ("b", 21), ("c", 45)] {
+            let next = store.schedule(&name(schedule)).await.unwrap().next.unwrap();
+            assert_eq!(next.scheduled_at, NOON + hours * 60 * MINUTE, "{schedule}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ticks_of_all_schedules_are_found_by_when_they_were_decided_about() {
+    both(async |store, clock| {
+        save(&store, "a", json!({"cron": "@hourly"})).await;
+        save(&store, "n/b", json!({"cron": "@hourly"})).await;
+        let first = store.run_schedule_now(&name("a"), None, &[], None).await.unwrap();
+        clock.advance(MINUTE);
+        let second = store.run_schedule_now(&name("n/b"), None, &[], None).await.unwrap();
+        let found = async |since, limit| {
+            let found = store.ticks_since(since, limit).await.unwrap();
+            found.into_iter().map(|tick| tick.task_id).collect::<Vec<_>>()
+        };
+        assert_eq!(found(NOON, 9).await, [second.clone(), first]);
+        assert_eq!(found(NOON, 1).await, std::slice::from_ref(&second));
+        assert_eq!(found(NOON + MINUTE, 9).await, [second]);
     })
     .await;
 }

@@ -109,6 +109,24 @@ pub struct TickRecord {
     pub ended_at: Option<UnixMillis>,
 }
 
+impl TickRecord {
+    fn read(row: &Row) -> Result<Self, DatabaseError> {
+        Ok(Self {
+            schedule: schedules::read_name(row, "namespace", "schedule")?,
+            scheduled_at: row.moment("scheduled_at")?,
+            kind: read_kind(row, "kind")?,
+            number: row.number("number")?,
+            task_id: read_id(row)?,
+            state: TickState::read(row, "state")?,
+            reason: row.maybe_text("reason")?,
+            count: row.number("count")?,
+            decided_at: row.moment("decided_at")?,
+            published_at: row.maybe_moment("published_at")?,
+            ended_at: row.maybe_moment("ended_at")?,
+        })
+    }
+}
+
 pub(crate) fn read_kind(row: &Row, column: &str) -> Result<TickKind, DatabaseError> {
     Ok(match row.text(column)?.as_str() {
         "now" => TickKind::Now,
@@ -122,6 +140,9 @@ const HISTORY: &str =
     published_at, ended_at FROM leveret_centre_ticks
     WHERE namespace = $1 AND schedule = $2 AND (scheduled_at, kind) < ($3, $4)
     ORDER BY scheduled_at DESC, kind DESC LIMIT $5";
+/// By the index that old rows are forgotten by.
+const SINCE: &str = "SELECT namespace, schedule, scheduled_at, kind, number, task_id, state, reason, count, decided_at,
+    published_at, ended_at FROM leveret_centre_ticks WHERE decided_at >= $1 ORDER BY decided_at DESC LIMIT $2";
 /// A backfill takes no more ticks than this at once.
 const MOST_BACKFILLED: u32 = 10_000;
 
@@ -147,23 +168,17 @@ impl Store {
         let mut values = schedules::key(name);
         values.extend([at.into(), kind.into(), (i64::from(limit) + 1).into()]);
         let rows = self.database.fetch(HISTORY, values).await?;
-        let read = |row: &Row| {
-            Ok(TickRecord {
-                schedule: schedules::read_name(row, "namespace", "schedule")?,
-                scheduled_at: row.moment("scheduled_at")?,
-                kind: read_kind(row, "kind")?,
-                number: row.number("number")?,
-                task_id: read_id(row)?,
-                state: TickState::read(row, "state")?,
-                reason: row.maybe_text("reason")?,
-                count: row.number("count")?,
-                decided_at: row.moment("decided_at")?,
-                published_at: row.maybe_moment("published_at")?,
-                ended_at: row.maybe_moment("ended_at")?,
-            })
-        };
-        let items = rows.iter().map(read).collect::<Result<_, DatabaseError>>()?;
+        let items = rows.iter().map(TickRecord::read).collect::<Result<_, DatabaseError>>()?;
         Ok(Page::of(items, limit, |last: &TickRecord| format!("{}:{}", last.scheduled_at, last.kind.as_str())))
+    }
+
+    /// The ticks of all schedules that were decided about from `since` on, at most `limit`, the latest first.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn ticks_since(&self, since: UnixMillis, limit: u32) -> Result<Vec<TickRecord>, DatabaseError> {
+        let rows = self.database.fetch(SINCE, [since.into(), limit.into()]).await?;
+        rows.iter().map(TickRecord::read).collect()
     }
 
     /// Runs a schedule now, paused or not, with other arguments if some are given. Where its runs may not overlap it waits

@@ -3,7 +3,7 @@
 mod read;
 mod save;
 mod steer;
-mod view;
+pub(super) mod view;
 
 use serde::Deserialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
