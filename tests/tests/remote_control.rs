@@ -15,7 +15,7 @@ use leveret::{
         control::{Answer, Command, Control, ControlError, LimitChange, Outcome, RefusalKind, Reply, Target},
         link::Attachment,
     },
-    worker::control::{ControlSettings, LogControl},
+    worker::control::{ControlSettings, Controlled, LogControl},
 };
 use leveret_testkit::{FaultProxy, Permissions, eventually, foreign};
 use leveret_tests::{PATIENCE, Place, settings, short, steered::Steered, text, within};
