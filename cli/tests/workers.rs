@@ -82,6 +82,22 @@ async fn tasks_that_run_are_listed_and_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn limits_are_listed_as_each_worker_knows_them() {
+    let vhost = Broker::shared().await.vhost().await;
+    let site = Site::at(vhost.url(), "");
+    let none = site.run(&["workers", "limits"]).await.expect(0).stdout;
+    assert_eq!(none, "no worker that has answered has limits\n");
+    let _worker = steered(&vhost, "mail-1", &["mail"]).await;
+    let listed = site.run(&["workers", "limits"]).await.expect(0).stdout;
+    let rows = rows(&listed);
+    assert_eq!(rows[0], ["LIMIT", "AT", "ONCE", "RATE", "COUNTS", "HELD", "WAITING", "WORKER"]);
+    assert_eq!(rows[1], ["api", "5", "this", "worker", "2", "1", "mail-1"]);
+    let listed = site.run(&["workers", "limits", "--worker", "mail-1", "--json"]).await.expect(0).json();
+    let limit = &listed["limits"][0];
+    assert_eq!((&limit["in_force"], &limit["concurrency"]), (&json!({"concurrency": 5}), &json!(9)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn queues_are_paused_here_and_everywhere_and_told_as_such() {
     let vhost = Broker::shared().await.vhost().await;
     let site = Site::at(vhost.url(), "[queues.mail]\n");

@@ -164,7 +164,7 @@ impl Course {
             let (store, saved) = (store.clone(), plan.clone());
             saving.spawn(async move {
                 let (name, definition) = (saved.name(), saved.definition());
-                store.save_schedule(name, definition, &[], Source::Api, Expected::Absent).await.unwrap();
+                store.save_schedule(name, definition, &[], Source::Api, Expected::Absent, None).await.unwrap();
             });
             if saving.len() == 8 {
                 saving.join_next().await.unwrap().unwrap();

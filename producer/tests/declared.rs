@@ -22,7 +22,7 @@ fn names(names: &[ScheduleName]) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_file_names_is_made_changed_and_removed() {
     both(async |store: Store, _| {
-        store.save_schedule(&name("theirs"), &every("1h"), &[], Source::Api, Expected::Any).await.unwrap();
+        store.save_schedule(&name("theirs"), &every("1h"), &[], Source::Api, Expected::Any, None).await.unwrap();
         let two = [(name("a"), every("1m")), (name("b"), every("1m"))];
         let applied = store.apply_declared(&two).await.unwrap();
         assert_eq!((names(&applied.made), applied.kept), (vec!["a".to_owned(), "b".to_owned()], 0));
@@ -44,7 +44,7 @@ async fn what_the_file_names_is_made_changed_and_removed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_that_is_wrong_holds_up_none_and_the_apis_stay_theirs() {
     both(async |store: Store, _| {
-        store.save_schedule(&name("theirs"), &every("1h"), &[], Source::Api, Expected::Any).await.unwrap();
+        store.save_schedule(&name("theirs"), &every("1h"), &[], Source::Api, Expected::Any, None).await.unwrap();
         let mut lacking = every("1m");
         (lacking.every, lacking.cron, lacking.calendars) = (None, Some("@daily".to_owned()), vec!["cn".to_owned()]);
         let file = [(name("lacking"), lacking), (name("theirs"), every("1m")), (name("right"), every("1m"))];

@@ -57,7 +57,7 @@ impl Rig {
 
     async fn save(&self, schedule: &str, json: Value) {
         let definition = definition(json);
-        self.store.save_schedule(&name(schedule), &definition, &[], Source::Api, Expected::Any).await.unwrap();
+        self.store.save_schedule(&name(schedule), &definition, &[], Source::Api, Expected::Any, None).await.unwrap();
     }
 
     /// The ticks, oldest first.
@@ -179,15 +179,15 @@ async fn tasks_that_are_put_off_and_ticks_that_are_asked_for_are_published() {
         rig.save("a", json!({"cron": "@yearly", "payload": 1})).await;
         let engine = rig.engine().await;
         let later = Message::raw("t", vec![0, 255], "a/b").to_stored(&rig.clock).unwrap();
-        let later = rig.store.publish_later(later, NOON + MINUTE, "default").await.unwrap();
-        let now = rig.store.run_schedule_now(&name("a"), Some(json!("other")), &[]).await.unwrap();
+        let later = rig.store.publish_later(later, NOON + MINUTE, "default", None).await.unwrap();
+        let now = rig.store.run_schedule_now(&name("a"), Some(json!("other")), &[], None).await.unwrap();
         assert_eq!(rig.tasks("default", 1).await, [now.to_string()]);
         let from = NOON - 3 * 366 * 24 * 60 * MINUTE;
-        assert_eq!(rig.store.backfill_schedule(&name("a"), from, NOON, 10, &[]).await.unwrap(), 4);
+        assert_eq!(rig.store.backfill_schedule(&name("a"), from, NOON, 10, &[], None).await.unwrap(), 4);
         rig.tasks("default", 4).await;
         rig.pass(1);
         assert_eq!(rig.tasks("default", 1).await, [later.to_string()]);
-        assert!(!rig.store.cancel_delayed(&later).await.unwrap());
+        assert!(!rig.store.cancel_delayed(&later, None).await.unwrap());
         let stats = engine.stop().await;
         assert_eq!((stats.published, stats.delayed), (5, 1));
     })
@@ -247,11 +247,11 @@ async fn schedules_of_a_group_run_one_after_another_by_priority() {
             rig.save(schedule, json).await;
         }
         let engine = rig.engine().await;
-        rig.store.run_schedule_now(&name("low"), None, &[]).await.unwrap();
+        rig.store.run_schedule_now(&name("low"), None, &[], None).await.unwrap();
         rig.states("low", &[Published]).await;
         for schedule in ["low", "middle", "high"] {
             rig.pass(1);
-            rig.store.run_schedule_now(&name(schedule), None, &[]).await.unwrap();
+            rig.store.run_schedule_now(&name(schedule), None, &[], None).await.unwrap();
         }
         rig.ended(&rig.ticks("low").await[0].task_id, RunEnd::Done).await;
         for schedule in ["high", "middle"] {

@@ -59,13 +59,13 @@ async fn one_operation_works_on_a_queue_at_a_time() {
 
         let progress = Progress { done: 2, seen: 3, total: Some(9) };
         assert_eq!(store.beat_operation("1", "a", progress).await.unwrap(), Some(false));
-        assert!(store.cancel_operation("1").await.unwrap());
+        assert!(store.cancel_operation("1", None).await.unwrap());
         assert_eq!(store.beat_operation("1", "a", progress).await.unwrap(), Some(true));
         assert_eq!(store.beat_operation("1", "b", progress).await.unwrap(), None);
         let why = Some("no luck".to_owned());
         assert!(!store.end_operation("1", "b", progress, OperationState::Done, None).await.unwrap());
         assert!(store.end_operation("1", "a", progress, OperationState::Failed, why.clone()).await.unwrap());
-        assert!(!store.cancel_operation("1").await.unwrap());
+        assert!(!store.cancel_operation("1", None).await.unwrap());
         let ended = store.operation("1").await.unwrap().unwrap();
         assert_eq!((ended.state, ended.progress, ended.error), (OperationState::Failed, progress, why));
         assert_eq!(ended.ended_at, Some(NOON));
@@ -197,7 +197,7 @@ async fn a_slow_replay_is_called_off_from_another_centre() {
     let twice = other.begin(OperationKind::Purge, &place(), request(json!({ "all": true })), None, None).await;
     assert!(twice.unwrap_err().to_string().contains(&begun.id));
     eventually(PATIENCE, async || site.store.operation(&begun.id).await.unwrap().unwrap().progress.done > 0).await;
-    assert!(other.cancel(&begun.id).await.unwrap());
+    assert!(other.cancel(&begun.id, None).await.unwrap());
     let ended = site.ended(&begun.id).await;
     assert_eq!(ended.state, OperationState::Cancelled);
     let done = usize::try_from(ended.progress.done).unwrap();
@@ -206,7 +206,7 @@ async fn a_slow_replay_is_called_off_from_another_centre() {
         site.vhost.ready("mail").await as usize == done && site.vhost.ready("mail.dead").await as usize == 50 - done
     })
     .await;
-    assert!(!other.cancel(&begun.id).await.unwrap());
+    assert!(!other.cancel(&begun.id, None).await.unwrap());
     centre.stop().await;
     other.stop().await;
 }

@@ -12,8 +12,9 @@ use std::{
 use leveret::{
     BrokerSettings, Clock, QueueName, Topology, UnixMillis,
     common::{
-        control::{LimitChange, Pause, PauseFlags, RunningTask},
+        control::{LimitChange, LimitReport, Pause, PauseFlags, RunningTask},
         event::Progress,
+        limit::{LimitName, Terms},
         link::{Attachment, ChannelPool, Link, Publisher, Role},
         registry::{About, Instance, TaskAbout, WorkerState},
         topology::declare,
@@ -129,6 +130,22 @@ impl Controlled for Double {
         });
         self.tell(format!("concurrency {queue} {tasks}"));
         Ok(())
+    }
+
+    fn limits(&self) -> Vec<LimitReport> {
+        let terms = Terms { concurrency: Some(5), rate: None };
+        vec![LimitReport {
+            name: LimitName::new("api").unwrap(),
+            queues: vec![],
+            tasks: vec!["mail.send".to_owned()],
+            by_key: false,
+            per_worker: true,
+            concurrency: Some(9),
+            rate: None,
+            in_force: terms,
+            held: 2,
+            waiting: 1,
+        }]
     }
 
     async fn set_limit(&self, change: &LimitChange) -> Result<(), String> {

@@ -15,7 +15,7 @@ use leveret::{
         control::{Answer, Command, Control, ControlError, LimitChange, Outcome, RefusalKind, Reply, Target},
         link::Attachment,
     },
-    worker::control::{ControlSettings, LogControl},
+    worker::control::{ControlSettings, Controlled, LogControl},
 };
 use leveret_testkit::{FaultProxy, Permissions, eventually, foreign};
 use leveret_tests::{PATIENCE, Place, settings, short, steered::Steered, text, within};
@@ -145,6 +145,8 @@ async fn each_command_is_carried_out_and_answered() {
         Command::Limit(LimitChange { name: name.to_owned(), concurrency: Some(5), rate: None, reset: false })
     };
     assert!(ok(&ask_one(&control, &worker, &limit("api")).await));
+    let limits = ask_one(&control, &worker, &Command::Limits {}).await;
+    assert_eq!(limits, Outcome::Answer(Answer::Limits { limits: worker.double.limits() }));
     assert!(ok(&ask_one(&control, &worker, &Command::Log { filter: "debug".to_owned() }).await));
     assert_eq!(*filters.borrow(), "debug");
     assert!(ok(&ask_one(&control, &worker, &Command::Drain {}).await));

@@ -10,7 +10,7 @@ use std::{
 };
 
 use leveret_common::{
-    control::{LimitChange, Pause, RunningTask},
+    control::{LimitChange, LimitReport, Pause, RunningTask},
     event::Events,
     link::Attachment,
     metrics::TaskEnd,
@@ -219,6 +219,11 @@ impl Controlled for Steering {
 
     async fn set_concurrency(&self, queue: &QueueName, tasks: u16) -> Result<(), String> {
         self.set_concurrency(queue.as_str(), usize::from(tasks)).map_err(|error| error.to_string())
+    }
+
+    fn limits(&self) -> Vec<LimitReport> {
+        let limits = self.limits.as_ref().map(Limits::list).unwrap_or_default();
+        limits.into_iter().map(Into::into).collect()
     }
 
     async fn set_limit(&self, change: &LimitChange) -> Result<(), String> {

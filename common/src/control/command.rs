@@ -83,6 +83,8 @@ pub enum Command {
         /// Tasks at once, 1 to 65535.
         tasks: u16,
     },
+    /// List the limits, and how much they admit now.
+    Limits {},
     /// Change a limit.
     Limit(LimitChange),
     /// Change what is logged.
@@ -161,6 +163,7 @@ impl Command {
             Self::Resume { .. } => "resume",
             Self::Look { .. } => "look",
             Self::Concurrency { .. } => "concurrency",
+            Self::Limits {} => "limits",
             Self::Limit(_) => "limit",
             Self::Log { .. } => "log",
             Self::Drain {} => "drain",
@@ -170,7 +173,15 @@ impl Command {
 
     /// Whether it changes nothing, so that it need not be logged.
     pub const fn only_asks(&self) -> bool {
-        matches!(self, Self::Ping {} | Self::Stats {} | Self::Running { .. } | Self::Announce {} | Self::Look { .. })
+        matches!(
+            self,
+            Self::Ping {}
+                | Self::Stats {}
+                | Self::Running { .. }
+                | Self::Announce {}
+                | Self::Look { .. }
+                | Self::Limits {}
+        )
     }
 }
 

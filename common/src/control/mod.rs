@@ -12,4 +12,4 @@ mod reply;
 pub use client::{Control, ControlError, Replies, is_expired};
 pub use command::{Command, LimitChange, Target};
 pub use pause::{Pause, PauseError, PauseFlags};
-pub use reply::{Answer, Outcome, Refusal, RefusalKind, Reply, RunningTask, WorkerStats};
+pub use reply::{Answer, LimitReport, Outcome, Refusal, RefusalKind, Reply, RunningTask, WorkerStats};

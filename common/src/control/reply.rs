@@ -9,6 +9,7 @@ use super::Pause;
 use crate::{
     clock::UnixMillis,
     event::Progress,
+    limit::{LimitName, Rate, Terms},
     registry::{Announcement, Instance, QueueState, WorkerState},
     task::TaskId,
     topology::QueueName,
@@ -52,6 +53,11 @@ pub enum Answer {
         tasks: Vec<RunningTask>,
         /// How many there are.
         total: usize,
+    },
+    /// The limits that the worker keeps to.
+    Limits {
+        /// In the order of their names.
+        limits: Vec<LimitReport>,
     },
     /// All about the worker.
     Announcement(Box<Announcement>),
@@ -123,6 +129,40 @@ pub struct RunningTask {
     /// How far it is, if its handler has said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+}
+
+/// A limit, as one worker knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitReport {
+    /// Its name.
+    pub name: LimitName,
+    /// The queues whose tasks it is for; all if there is none.
+    #[serde(default)]
+    pub queues: Vec<QueueName>,
+    /// The names of the tasks that it is for; all if there is none.
+    #[serde(default)]
+    pub tasks: Vec<String>,
+    /// Whether each key is counted by itself.
+    #[serde(default)]
+    pub by_key: bool,
+    /// Whether each worker counts by itself.
+    #[serde(default)]
+    pub per_worker: bool,
+    /// How many may run at once, by the worker's configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
+    /// How many may begin in a time, by the worker's configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// How much it admits now: what it was changed to, or else what the configuration says. Where workers that share it
+    /// are configured differently, the strictest holds for all.
+    pub in_force: Terms,
+    /// Tasks of this worker that it has admitted and that run.
+    #[serde(default)]
+    pub held: u64,
+    /// Tasks of this worker that wait for it.
+    #[serde(default)]
+    pub waiting: u64,
 }
 
 /// What a worker has done since its start.

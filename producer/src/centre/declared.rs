@@ -61,7 +61,7 @@ impl Store {
         loop {
             let page = self.schedules(&filter, cursor.as_deref(), PAGE).await?;
             for left in page.items.into_iter().filter(|left| !names.contains(&left.name)) {
-                match self.remove_schedule(&left.name, Expected::Revision(left.revision)).await {
+                match self.remove_schedule(&left.name, Expected::Revision(left.revision), None).await {
                     Ok(()) => applied.removed.push(left.name),
                     // Another centre applies the same file, or somebody has just taken it over.
                     Err(ScheduleError::Absent { .. } | ScheduleError::Changed { .. }) => {}
@@ -92,7 +92,7 @@ impl Store {
                 Err(error) => return Err(error),
             };
             tries += 1;
-            match self.save_schedule(name, definition, &calendars, Source::File, expected).await {
+            match self.save_schedule(name, definition, &calendars, Source::File, expected, None).await {
                 Ok(saved) => return Ok(Some((saved.is_new, saved.has_changed))),
                 Err(ScheduleError::Changed { .. }) if tries < TRIES => {}
                 Err(error) => return Err(error),

@@ -1,6 +1,6 @@
 //! A definition that was checked.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use leveret_common::{
     clock::UnixMillis,
@@ -120,10 +120,15 @@ impl Plan {
         Ok(message.header(header::TRACK, "always"))
     }
 
+    /// The arguments of a tick's task: the definition's or those that the facts have, with the facts in place of their
+    /// placeholders.
+    pub fn arguments<'a>(&'a self, facts: &'a Facts) -> Cow<'a, Value> {
+        template::render(facts.payload.as_ref().unwrap_or(&self.definition.payload), facts, self.timetable.zone())
+    }
+
     /// The message with the facts in place of its placeholders.
     fn rendered(&self, facts: &Facts) -> Result<Message, InvalidMessage> {
-        let zone = self.timetable.zone();
-        let payload = template::render(facts.payload.as_ref().unwrap_or(&self.definition.payload), facts, zone);
+        let (payload, zone) = (self.arguments(facts), self.timetable.zone());
         let key = self.definition.key.as_deref().map(|key| template::render_text(key, facts, zone));
         self.definition.message(&payload, key.as_deref())
     }

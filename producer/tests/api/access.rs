@@ -144,6 +144,9 @@ async fn a_calendar_is_imported_and_schedules_follow_it() {
     json(site.ask("DELETE", "/api/v1/schedules/daily").send().await.unwrap(), 204).await;
     problem(site.ask("DELETE", path).header("if-match", "\"1\"").send().await.unwrap(), 412).await;
     json(site.ask("DELETE", path).send().await.unwrap(), 204).await;
+    let log = site.get("/api/v1/audit?action=calendar").await;
+    let actions: Vec<_> = log["items"].as_array().unwrap().iter().map(|line| line["action"].clone()).collect();
+    assert_eq!(actions, ["calendar.remove", "calendar.save", "calendar.save", "calendar.save"]);
     for (media_type, body) in [
         ("text/csv", "2027-13-01,off"),
         ("text/calendar", "BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nDTSTART:soon\r\nEND:VEVENT\r\nEND:VCALENDAR"),
@@ -152,6 +155,31 @@ async fn a_calendar_is_imported_and_schedules_follow_it() {
         let request = site.ask("PUT", path).header("content-type", media_type).body(body);
         problem(request.send().await.unwrap(), 422).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_that_cannot_follow_a_calendar_holds_up_no_other() {
+    let site = Site::start().await;
+    let days = json!({"days": {"2027-01-01": {"kind": "off"}}});
+    for calendar in ["holidays", "gone"] {
+        site.send("PUT", &format!("/api/v1/calendars/{calendar}"), &days, 201).await;
+    }
+    let schedule = |calendars: Value| json!({"cron": "0 9 * * *", "task": "t", "calendars": calendars});
+    for (name, calendars) in
+        [("a", json!(["holidays"])), ("b", json!(["holidays", "gone"])), ("c", json!(["holidays"]))]
+    {
+        site.send("PUT", &format!("/api/v1/schedules/{name}?namespace=n"), &schedule(calendars), 201).await;
+    }
+    // Over REST a calendar that is referred to stays.
+    let store = &site.api.store;
+    let mut transaction = store.database().begin().await.unwrap();
+    assert!(store.remove_calendar(&mut transaction, "gone", 1).await.unwrap());
+    transaction.commit().await.unwrap();
+
+    let answer = site.send("PUT", "/api/v1/calendars/holidays", &json!({"days": {}}), 200).await;
+    assert_eq!((&answer["schedules"], &answer["not_followed"]), (&json!(2), &json!(["n/b"])));
+    let warning = answer["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("n/b") && warning.contains("gone"), "{warning}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use leveret_common::{
     config::BrokerSettings,
     control::Control,
     dead_letters::{DeadLetters, DeadLettersError},
-    limit::{LimitName, LimitSettings},
+    limit::{LimitName, LimitSettings, Terms},
     link::{Link, Role},
     registry::Registry,
     task::Task,
@@ -139,6 +139,9 @@ async fn a_task_is_followed_from_its_publish_to_its_result() {
     let place = Place::new().await;
     let nowhere = json!({"task": "probe", "arguments": {"do": "x"}, "queue": "nobody"});
     problem(place.site.ask("POST", "/api/v1/tasks").json(&nowhere).send().await.unwrap(), 409).await;
+    let log = place.site.get("/api/v1/audit?action=task.publish").await;
+    assert_eq!(log["items"][0]["action"], "task.publish.failed");
+    assert_eq!(log["items"][1]["after"], json!({"tasks": 1, "queue": "nobody"}));
     let (_worker, _) = place.working().await;
     let body = json!({"task": "probe", "arguments": {"do": "echo"}, "labels": {"team": "billing"}});
     let response = place.site.ask("POST", "/api/v1/tasks").json(&body).send().await.unwrap();
@@ -177,6 +180,13 @@ async fn many_tasks_are_published_at_once() {
     assert_eq!(answer["tasks"][1]["problem"]["status"], 409);
     assert_eq!(answer["tasks"][2]["published"]["state"], "scheduled");
     place.reaches(answer["tasks"][0]["published"]["id"].as_str().unwrap(), "done").await;
+    let log = place.site.get("/api/v1/audit").await;
+    assert_eq!(
+        (&log["items"][0]["action"], &log["items"][0]["after"]["tasks"]),
+        (&json!("task.publish.failed"), &json!(1))
+    );
+    assert_eq!((&log["items"][1]["action"], &log["items"][1]["after"]["tasks"]), (&json!("task.publish"), &json!(3)));
+    assert_eq!(log["items"].as_array().unwrap().len(), 2);
     // What cannot be read keeps all of them back.
     let wrong = json!({"tasks": [{"task": "probe", "arguments": {"do": "echo"}}, {"task": "probe", "max_attempts": 0, "arguments": {"do": 1}}]});
     let refused = place.site.ask("POST", "/api/v1/task-batches").json(&wrong).send().await.unwrap();
@@ -207,6 +217,10 @@ async fn tasks_are_cancelled_while_they_are_held_and_while_they_run() {
     place.reaches(running, "running").await;
     assert_eq!(json(steer(running, "cancel", json!({"reason": "enough"})).await, 200).await["was"], "running");
     assert_eq!(place.reaches(running, "cancelled").await["error"], "enough");
+    let log = place.site.get("/api/v1/audit?action=task.cancel").await;
+    let was: Vec<_> = log["items"].as_array().unwrap().iter().map(|line| line["after"]["was"].clone()).collect();
+    assert_eq!(was, ["running", "held"]);
+    assert_eq!(place.site.get("/api/v1/audit?action=task.reschedule").await["items"].as_array().unwrap().len(), 1);
     problem(steer("none-such", "cancel", json!({})).await, 404).await;
     // What another namespace has is not even there.
     let other = place.site.token(TokenRole::Operator, "billing").await;
@@ -259,7 +273,14 @@ async fn a_worker_is_looked_at_and_steered() {
     json(place.site.ask("POST", &format!("{path}/drain")).send().await.unwrap(), 200).await;
     eventually(PATIENCE, async || place.site.get(&path).await["state"] == "draining").await;
     let log = place.site.get("/api/v1/audit?action=worker").await;
-    assert_eq!(log["items"].as_array().unwrap().len(), 4, "{log}");
+    let actions: Vec<_> = log["items"].as_array().unwrap().iter().map(|line| line["action"].clone()).collect();
+    let concurrency = ["worker.concurrency.failed", "worker.concurrency", "worker.concurrency"];
+    assert_eq!(actions, [&["worker.drain", "worker.resume", "worker.pause"], &concurrency[..]].concat());
+    // Of what the worker refused there are two lines, of one request.
+    let (failed, tried) = (&log["items"][3], &log["items"][4]);
+    assert_eq!((&failed["request_id"], &failed["after"]["problem"]["status"]), (&tried["request_id"], &json!(409)));
+    assert_eq!((&tried["after"]["command"]["queue"], &tried["object"]), (&json!("other"), &json!(instance)));
+    assert_eq!(log["items"][0]["after"]["worker"], worker["worker"]);
     let none = "/api/v1/workers/01900000-0000-7000-8000-000000000000";
     problem(place.site.ask("GET", none).send().await.unwrap(), 404).await;
     problem(place.site.ask("POST", &format!("{none}/drain")).send().await.unwrap(), 404).await;
@@ -278,11 +299,56 @@ async fn a_limit_is_listed_and_changed() {
     let (_worker, _) = place.working().await;
     // This worker has no such limit.
     problem(change(json!({"concurrency": 2})).await, 409).await;
+    let listed = place.site.get("/api/v1/limits").await;
+    assert_eq!((&listed["items"][0]["in_force"], listed["items"][0].get("changed")), (&json!([]), None));
     for wrong in
         [json!({}), json!({"concurrency": 0}), json!({"rate": "fast"}), json!({"reset": true, "concurrency": 1})]
     {
         problem(change(wrong).await, 422).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limits_in_force_are_those_that_workers_say() {
+    let place = Place::new().await;
+    let (_other, _) = place.working().await;
+    let mut limited = Vec::new();
+    for _ in 0..2 {
+        let own = LimitSettings { per_worker: true, ..LimitSettings::concurrency(2) };
+        let builder = place.builder().limit("api", LimitSettings::concurrency(5)).limit("own", own);
+        limited.push(builder.build().unwrap().start().await.unwrap());
+    }
+    let in_force = async |expected: Value| {
+        eventually(PATIENCE, async || {
+            let items = place.site.get("/api/v1/limits").await["items"].clone();
+            let found = json!([items[0]["in_force"], items[1]["in_force"]]);
+            if found == expected { Ok(items) } else { Err(items.to_string()) }
+        })
+        .await
+    };
+    let items = in_force(json!([[{"concurrency": 5, "workers": 2}], [{"concurrency": 2, "workers": 2}]])).await;
+    // The centre's own configuration has neither.
+    assert_eq!(
+        (&items[0]["name"], &items[0]["configured"], &items[0]["held"]),
+        (&json!("api"), &json!(false), &json!(0))
+    );
+    assert_eq!((&items[1]["name"], &items[1]["per_worker"]), (&json!("own"), &json!(true)));
+    place.site.send("PATCH", "/api/v1/limits/api", &json!({"concurrency": 1, "rate": "7/s"}), 200).await;
+    let changed = json!([[{"concurrency": 1, "rate": "7/s", "workers": 2}], [{"concurrency": 2, "workers": 2}]]);
+    let items = in_force(changed).await;
+    assert_eq!((&items[0]["concurrency"], &items[0]["changed"]["to"]["rate"]), (&json!(5), &json!("7/s")));
+    // One worker alone has another value of a limit of its own.
+    limited[0]
+        .limits()
+        .unwrap()
+        .set(&LimitName::new("own").unwrap(), Some(Terms { concurrency: Some(9), rate: None }))
+        .await
+        .unwrap();
+    let items = place.site.get("/api/v1/limits").await["items"].clone();
+    let mut values: Vec<_> =
+        items[1]["in_force"].as_array().unwrap().iter().map(|value| value["concurrency"].as_u64()).collect();
+    values.sort_unstable();
+    assert_eq!(values, [Some(2), Some(9)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

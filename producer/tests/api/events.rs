@@ -45,6 +45,29 @@ async fn events(site: &Site, token: &str, query: &str) -> Events {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tick_is_told_once_with_what_was_decided_about_it() {
+    // No broker is needed: ticks are looked for in the database.
+    let site = Site::start().await;
+    for (name, overlap) in [("free", "allow"), ("alone", "skip")] {
+        let definition = json!({"every": "1h", "task": "report", "overlap": overlap});
+        site.send("PUT", &format!("/api/v1/schedules/{name}"), &definition, 201).await;
+    }
+    site.send("PUT", "/api/v1/schedules/theirs?namespace=n", &json!({"every": "1h", "task": "report"}), 201).await;
+    let mut ticks = events(&site, &site.admin, "?kinds=tick").await;
+    let mut of_one = events(&site, &site.admin, "?kinds=tick&schedule=alone").await;
+    let run = async |name: &str| site.send("POST", &format!("/api/v1/schedules/{name}/run"), &json!({}), 202).await;
+    json(site.ask("POST", "/api/v1/schedules/theirs/run?namespace=n").send().await.unwrap(), 202).await;
+    let made = run("free").await;
+    let free = ticks.next(|kind, _| kind == "tick").await;
+    assert_eq!((&free["schedule"], &free["namespace"]), (&json!("free"), &json!("default")));
+    assert_eq!((&free["task_id"], &free["state"], &free["kind"]), (&made["task_id"], &json!("pending"), &json!("now")));
+    let made = run("alone").await;
+    let alone = ticks.next(|kind, _| kind == "tick").await;
+    assert_eq!((&alone["task_id"], &alone["state"]), (&made["task_id"], &json!("buffered")));
+    assert_eq!(of_one.next(|kind, _| kind == "tick").await, alone);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn events_are_told_as_they_happen_and_begin_with_how_things_are() {
     let place = Place::new().await;
     let (_worker, instance) = place.working().await;

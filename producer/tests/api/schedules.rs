@@ -130,6 +130,27 @@ async fn a_schedule_is_paused_resumed_run_and_backfilled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_run_with_arguments_that_could_not_be_published_is_refused() {
+    let site = Site::start().await;
+    site.send("PUT", "/api/v1/schedules/nightly", &nightly(), 201).await;
+    let run = async |payload: Value| {
+        let request = site.ask("POST", "/api/v1/schedules/nightly/run");
+        request.json(&json!({"payload": payload})).send().await.unwrap()
+    };
+    let pointer = async |payload: Value| problem(run(payload).await, 422).await["errors"][0]["pointer"].clone();
+    assert_eq!(pointer(json!({"day": "{{unheard_of}}"})).await, "/payload");
+    assert_eq!(pointer(json!({"day": "{{scheduled_at"})).await, "/payload");
+    // The kind's schema is for what is published, with the placeholders filled in.
+    let schema = json!({"type": "object", "properties": {"at": {"type": "integer"}}, "required": ["at"]});
+    site.send("PUT", "/api/v1/task-kinds/report.nightly", &json!({"arguments": schema}), 200).await;
+    assert_eq!(pointer(json!({"at": "{{scheduled_at}}"})).await, "/payload/at");
+    assert_eq!(pointer(json!(7)).await, "/payload");
+    assert_eq!(site.get("/api/v1/schedules/nightly/ticks").await["items"], json!([]));
+    assert_eq!(site.get("/api/v1/audit?action=schedule.run").await["items"], json!([]));
+    json(run(json!({"at": "{{scheduled_at_ms}}"})).await, 202).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn schedules_are_listed_by_pages_and_found() {
     let site = Site::start().await;
     for name in ["a", "b", "c"] {

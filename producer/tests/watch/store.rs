@@ -41,7 +41,7 @@ async fn open_cancels_are_found_until_the_tasks_have_ended() {
         for task in tasks {
             clock.advance(Duration::from_millis(1));
             let task = store.task(&id(task)).await.unwrap().unwrap();
-            let applied = store.request_cancel(&task, Some("zero \0")).await.unwrap();
+            let applied = store.request_cancel(&task, Some("zero \0"), None).await.unwrap();
             assert_eq!(applied.changed[0].cancel_requested_at, Some(clock.now()));
         }
         let page = store.open_cancels("mail", None, 3).await.unwrap();
@@ -58,7 +58,7 @@ async fn open_cancels_are_found_until_the_tasks_have_ended() {
         assert_eq!(ids(&store.open_cancels("mail", None, 3).await.unwrap()), ["b", "a"]);
         let task = store.task(&id("d")).await.unwrap().unwrap();
         clock.advance(Duration::from_millis(1));
-        let late = store.request_cancel(&task, None).await.unwrap();
+        let late = store.request_cancel(&task, None, None).await.unwrap();
         assert_eq!((late.changed[0].state, late.changed[0].cancel_requested_at), (TaskState::Done, None));
         let listed = store.search(&TaskFilter::default(), None, 10).await.unwrap().items;
         let open = listed.iter().filter(|task| task.cancel_requested_at.is_some()).count();

@@ -133,6 +133,7 @@ impl<C: Controlled> Executor<C> {
                 controlled.set_concurrency(queue, *tasks).await.map_err(failed)?;
                 Answer::Ok
             }
+            Command::Limits {} => Answer::Limits { limits: controlled.limits() },
             Command::Limit(change) => {
                 controlled.set_limit(change).await.map_err(failed)?;
                 Answer::Ok

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use leveret_common::{
-    control::{LimitChange, Pause, RunningTask},
+    control::{LimitChange, LimitReport, Pause, RunningTask},
     registry::WorkerState,
     task::TaskId,
     topology::QueueName,
@@ -43,6 +43,9 @@ pub trait Controlled: Send + Sync + 'static {
 
     /// Runs so many tasks of a queue at once from now on.
     fn set_concurrency(&self, queue: &QueueName, tasks: u16) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// The limits that it keeps to, in the order of their names.
+    fn limits(&self) -> Vec<LimitReport>;
 
     /// Changes a limit.
     fn set_limit(&self, change: &LimitChange) -> impl Future<Output = Result<(), String>> + Send;

@@ -26,7 +26,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use leveret_common::{
     clock::Clock,
-    control::LimitChange,
+    control::{LimitChange, LimitReport},
     limit::{InvalidRate, InvalidTerms, LimitName, LimitSettings, Terms},
     link::{ChannelPool, Link, spawn},
     topology::{InvalidName, Topology, TopologyError, declare},
@@ -253,6 +253,25 @@ pub struct LimitState {
     pub held: usize,
     /// Tasks of this worker that wait for it.
     pub waiting: usize,
+}
+
+impl From<LimitState> for LimitReport {
+    fn from(state: LimitState) -> Self {
+        let LimitState { name, settings, changed, held, waiting } = state;
+        let count = |tasks: usize| u64::try_from(tasks).unwrap_or(u64::MAX);
+        Self {
+            name,
+            in_force: changed.unwrap_or(settings.terms()),
+            queues: settings.queues,
+            tasks: settings.tasks,
+            by_key: settings.by_key,
+            per_worker: settings.per_worker,
+            concurrency: settings.concurrency,
+            rate: settings.rate,
+            held: count(held),
+            waiting: count(waiting),
+        }
+    }
 }
 
 /// The limits could not be taken part in.

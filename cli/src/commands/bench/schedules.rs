@@ -221,7 +221,7 @@ impl<'a> Course<'a> {
         let mut plans = HashMap::new();
         for number in 0..self.arguments.ticks {
             let name: ScheduleName = format!("{name}-{number}").parse().map_err(|_| BenchError::Refused)?;
-            store.save_schedule(&name, &definition, &[], Source::Api, Expected::Any).await?;
+            store.save_schedule(&name, &definition, &[], Source::Api, Expected::Any, None).await?;
             let plan = Plan::new(name.clone(), definition.clone(), &[]).map_err(|_| BenchError::Refused)?;
             plans.insert(name.to_string(), plan);
         }

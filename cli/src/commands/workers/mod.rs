@@ -1,5 +1,6 @@
 //! `leveret workers`: see which workers there are, and steer them.
 
+mod limits;
 mod list;
 mod pausing;
 mod running;
@@ -44,6 +45,7 @@ enum Action {
     Pause(pausing::Pause),
     Resume(pausing::Resume),
     Concurrency(steering::Concurrency),
+    Limits(limits::Limits),
     Limit(steering::Limit),
     Log(steering::Log),
     Drain(steering::Drain),
@@ -61,6 +63,7 @@ impl Workers {
             Some(Action::Pause(pause)) => pause.run(session).await,
             Some(Action::Resume(resume)) => resume.run(session).await,
             Some(Action::Concurrency(concurrency)) => concurrency.run(session).await,
+            Some(Action::Limits(limits)) => limits.run(session).await,
             Some(Action::Limit(limit)) => limit.run(session).await,
             Some(Action::Log(log)) => log.run(session).await,
             Some(Action::Drain(drain)) => drain.run(session).await,

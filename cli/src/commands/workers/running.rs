@@ -176,7 +176,7 @@ impl Report for Cancelled {
 }
 
 /// Sends a command; that nobody is there is no failure.
-async fn send_if_any(
+pub(super) async fn send_if_any(
     control: &Control,
     target: &Target,
     command: &Command,

@@ -1,8 +1,14 @@
 //! The audit log, and what goes into it.
+//!
+//! A change of the database is written down in the transaction that makes it, so that there is neither without the other.
+//! What is done elsewhere, at the broker or by workers, cannot be: there the line comes first, as [`act`] has it. So nothing is done
+//! without its line, even if the centre dies in between. If it fails, a second line says so: `<action>.failed`, of the same
+//! request. A line without that second one may be of something that was never begun, for the centre died.
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tracing::warn;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -16,6 +22,9 @@ use crate::centre::store::{AuditEntry, AuditSearch};
 /// A larger value is not written down.
 const LARGEST: usize = 8 << 10;
 
+/// Behind the action of what could not be done.
+pub(super) const FAILED: &str = ".failed";
+
 /// The routes.
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new().routes(routes!(list))
@@ -27,6 +36,30 @@ pub fn summary(value: &(impl Serialize + ?Sized)) -> Value {
         Ok(text) if text.len() > LARGEST => json!({"bytes": text.len()}),
         Ok(text) => serde_json::from_str(&text).unwrap_or_default(),
         Err(_) => Value::Null,
+    }
+}
+
+/// Does something at the broker, written down before it begins, and once more if it fails.
+pub(super) async fn act<T>(
+    api: &Api,
+    entry: AuditEntry,
+    doing: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    api.store.audit(&entry).await?;
+    let done = doing.await;
+    if let Err(problem) = &done {
+        failed(api, entry, json!({"problem": summary(problem)})).await;
+    }
+    done
+}
+
+/// Writes down that what a line says could not be done.
+pub(super) async fn failed(api: &Api, entry: AuditEntry, why: Value) {
+    let action = format!("{}{FAILED}", entry.action);
+    let (id, at) = (AuditEntry::new_id(), api.store.clock().now());
+    let failed = AuditEntry { id, at, action, before: None, after: Some(why), ..entry };
+    if let Err(error) = api.store.audit(&failed).await {
+        warn!("cannot write down that {} of {} failed: {error}", entry.action, failed.object);
     }
 }
 
@@ -47,7 +80,7 @@ struct View {
     /// The namespace; absent for what belongs to none.
     #[serde(skip_serializing_if = "Option::is_none")]
     namespace: Option<String>,
-    /// What was done.
+    /// What was done. What could not be done at the broker has a second line, with `.failed` behind its action.
     #[schema(example = "schedule.save")]
     action: String,
     /// What to.

@@ -10,7 +10,8 @@ use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Api, At, Authorised, Body, Everywhere, Operator, Params, Problem, ProblemKind, Viewer, operations::OperationView,
+    Api, At, Authorised, Body, Everywhere, Operator, Params, Problem, ProblemKind, Viewer, audit::act,
+    operations::OperationView,
 };
 use crate::centre::{
     operations::{
@@ -140,11 +141,12 @@ pub(super) async fn amend(
         "task": change.task, "body": change.body.is_some(), "headers": change.headers.keys().collect::<Vec<_>>(),
         "then": change.then,
     }));
-    if !api.need_operations()?.amend_letter(&place(&at.queue)?, &at.id, change).await? {
-        return Err(missing(&at.id));
-    }
-    api.store.audit(&entry).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let (operations, place) = (api.need_operations()?, place(&at.queue)?);
+    act(&api, entry, async {
+        let is_there = operations.amend_letter(&place, &at.id, change).await?;
+        is_there.then_some(StatusCode::NO_CONTENT).ok_or_else(|| missing(&at.id))
+    })
+    .await
 }
 
 /// Send dead letters back to their queue

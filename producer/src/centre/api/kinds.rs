@@ -103,8 +103,9 @@ pub(super) async fn find(api: &Api, name: &str) -> Result<Option<Kind>, Problem>
     Ok(kind)
 }
 
-/// Checks arguments against the schema of their kind, if there is one.
-pub(super) fn check(api: &Api, kind: Option<&Kind>, arguments: &Value) -> Result<(), Problem> {
+/// Checks arguments against the schema of their kind, if there is one. `part` is where they are in the request, as a JSON
+/// Pointer.
+pub(super) fn check(api: &Api, kind: Option<&Kind>, arguments: &Value, part: &str) -> Result<(), Problem> {
     let Some(schema) = kind.and_then(|kind| kind.arguments.as_ref()) else { return Ok(()) };
     // A worker may announce what is no schema: that is no reason to publish nothing.
     let Ok(validator) = api.schemas.validator(schema) else { return Ok(()) };
@@ -113,9 +114,8 @@ pub(super) fn check(api: &Api, kind: Option<&Kind>, arguments: &Value) -> Result
         return Ok(());
     }
     let problem = Problem::invalid("the arguments are not what the task's JSON Schema asks for");
-    Err(errors.fold(problem, |problem, error| {
-        problem.part(format!("/arguments{}", error.instance_path()), error.to_string())
-    }))
+    Err(errors
+        .fold(problem, |problem, error| problem.part(format!("{part}{}", error.instance_path()), error.to_string())))
 }
 
 /// Schemas that are ready to be used.

@@ -142,16 +142,16 @@ pub(super) async fn cancel(
     State(api): State<Api>,
     At(id): At<String>,
 ) -> Result<(StatusCode, Json<OperationView>), Problem> {
+    let entry = caller.change(api.store.clock().now(), "operation.cancel", &id);
     let cancelled = match &api.operations {
-        Some(operations) => operations.cancel(&id).await?,
-        None => api.store.cancel_operation(&id).await?,
+        Some(operations) => operations.cancel(&id, Some(&entry)).await?,
+        None => api.store.cancel_operation(&id, Some(&entry)).await?,
     };
     let operation = find(&api, &id).await?;
     if !cancelled {
         let text = format!("operation {id} is over: it is {}", operation.state.as_str());
         return Err(Problem::new(ProblemKind::Conflict, text));
     }
-    api.store.audit(&caller.change(api.store.clock().now(), "operation.cancel", id)).await?;
     Ok((StatusCode::ACCEPTED, Json(operation.into())))
 }
 

@@ -123,8 +123,8 @@ impl Operations {
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn cancel(&self, id: &str) -> Result<bool, DatabaseError> {
-        let cancelled = self.0.store.cancel_operation(id).await?;
+    pub async fn cancel(&self, id: &str, change: Option<&AuditEntry>) -> Result<bool, DatabaseError> {
+        let cancelled = self.0.store.cancel_operation(id, change).await?;
         if cancelled && let Some(stop) = self.0.at_work.lock().get(id) {
             stop.cancel();
         }

@@ -1,7 +1,12 @@
 //! The audit log: every change that somebody made over REST.
+//!
+//! Whatever changes these tables for somebody takes the line as `change: Option<&AuditEntry>` and writes it in its own
+//! transaction, or works in the caller's, where [`Store::audit_in`] writes it. So there is no change without its line and
+//! no line without its change. `None` is a change by the centre itself, such as one of the configuration file. What was
+//! as it should be already, or is refused, leaves no line.
 
 use leveret_common::{clock::UnixMillis, task::TaskId};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use super::Store;
 use crate::centre::database::{DatabaseError, Row, Transaction, Value};
@@ -103,7 +108,41 @@ impl Store {
         transaction.execute(ADD, entry.values()?).await.map(drop)
     }
 
-    /// Writes a change down that was made elsewhere, such as at the broker.
+    /// Writes a change down in the transaction that makes it, if it is somebody's, with `result`: what is only known once
+    /// it is made.
+    pub(super) async fn note(
+        &self,
+        transaction: &mut Transaction,
+        change: Option<&AuditEntry>,
+        result: Option<(&str, Json)>,
+    ) -> Result<(), DatabaseError> {
+        let Some(change) = change else { return Ok(()) };
+        let mut entry = change.clone();
+        if let Some((name, value)) = result
+            && let Json::Object(after) = entry.after.get_or_insert_with(|| Json::Object(Map::new()))
+        {
+            after.insert(name.to_owned(), value);
+        }
+        self.audit_in(transaction, &entry).await
+    }
+
+    /// Makes a change that is one statement, and writes it down. Whether it changed anything.
+    pub(super) async fn change_one(
+        &self,
+        statement: &'static str,
+        values: impl IntoIterator<Item = Value>,
+        change: Option<&AuditEntry>,
+    ) -> Result<bool, DatabaseError> {
+        let mut transaction = self.database.begin().await?;
+        let has_changed = transaction.execute(statement, values).await? > 0;
+        if has_changed {
+            self.note(&mut transaction, change, None).await?;
+        }
+        transaction.commit().await?;
+        Ok(has_changed)
+    }
+
+    /// Writes down what is about to be done elsewhere, such as at the broker.
     ///
     /// # Errors
     /// [`DatabaseError`].

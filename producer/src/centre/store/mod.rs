@@ -43,7 +43,7 @@ pub use page::Page;
 pub(crate) use rows::over_rows;
 pub use runs::{RunEnd, RunEnded};
 pub use schedules::{Expected, Saved, Source, StoredSchedule};
-pub use search::ScheduleFilter;
+pub use search::{Followed, ScheduleFilter};
 pub(crate) use shards::lane;
 pub use shards::{SHARDS, Shard};
 pub use ticks::{TickRecord, TickState};

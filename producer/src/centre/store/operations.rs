@@ -143,13 +143,7 @@ impl Store {
             operation.centre.as_str().into(),
             operation.created_at.into(),
         ];
-        let mut transaction = self.database.begin().await?;
-        let begun = transaction.execute(INSERT, values).await? == 1;
-        if let (true, Some(change)) = (begun, change) {
-            self.audit_in(&mut transaction, change).await?;
-        }
-        transaction.commit().await?;
-        Ok(begun)
+        self.change_one(INSERT, values, change).await
     }
 
     /// An operation.
@@ -219,12 +213,12 @@ impl Store {
         Ok(self.database.execute(END, values).await? == 1)
     }
 
-    /// Asks for an operation to be called off. `false` when there is none that runs.
+    /// Asks for an operation to be called off, and notes `change` in the audit log. `false` when there is none that runs.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn cancel_operation(&self, id: &str) -> Result<bool, DatabaseError> {
-        Ok(self.database.execute(CANCEL, [id.into()]).await? == 1)
+    pub async fn cancel_operation(&self, id: &str, change: Option<&AuditEntry>) -> Result<bool, DatabaseError> {
+        self.change_one(CANCEL, [id.into()], change).await
     }
 
     /// Leaves an operation to whichever centre looks next.

@@ -7,7 +7,7 @@ use leveret_common::{
 };
 
 use super::{
-    Page, ScheduleError, Store, message,
+    AuditEntry, Page, ScheduleError, Store, message,
     rows::{self, NewMessage},
     shards::shard_of,
     ticks::read_id,
@@ -49,8 +49,9 @@ impl Store {
         stored: StoredMessage,
         due_at: UnixMillis,
         namespace: &str,
+        change: Option<&AuditEntry>,
     ) -> Result<TaskId, ScheduleError> {
-        let ids = self.publish_many_later(vec![(stored, due_at)], namespace).await?;
+        let ids = self.publish_many_later(vec![(stored, due_at)], namespace, change).await?;
         ids.into_iter().next().ok_or_else(|| DatabaseError::Json(serde::de::Error::custom("no message")).into())
     }
 
@@ -62,6 +63,7 @@ impl Store {
         &self,
         messages: Vec<(StoredMessage, UnixMillis)>,
         namespace: &str,
+        change: Option<&AuditEntry>,
     ) -> Result<Vec<TaskId>, ScheduleError> {
         let now = self.clock.now();
         let mut new = Vec::with_capacity(messages.len());
@@ -86,6 +88,7 @@ impl Store {
         }
         let mut transaction = self.database.begin().await?;
         rows::insert_messages(&mut transaction, &new).await?;
+        self.note(&mut transaction, change, None).await?;
         transaction.commit().await?;
         self.wake();
         Ok(new.into_iter().map(|new| new.task_id).collect())
@@ -128,16 +131,21 @@ impl Store {
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn cancel_delayed(&self, id: &TaskId) -> Result<bool, DatabaseError> {
-        Ok(self.database.execute(CANCEL, [id.as_str().into()]).await? > 0)
+    pub async fn cancel_delayed(&self, id: &TaskId, change: Option<&AuditEntry>) -> Result<bool, DatabaseError> {
+        self.change_one(CANCEL, [id.as_str().into()], change).await
     }
 
     /// Puts a task off to another time. `false` when it is not there, or is being published: then it is too late.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub async fn reschedule(&self, id: &TaskId, due_at: UnixMillis) -> Result<bool, DatabaseError> {
-        let changed = self.database.execute(RESCHEDULE, [id.as_str().into(), due_at.into()]).await? > 0;
+    pub async fn reschedule(
+        &self,
+        id: &TaskId,
+        due_at: UnixMillis,
+        change: Option<&AuditEntry>,
+    ) -> Result<bool, DatabaseError> {
+        let changed = self.change_one(RESCHEDULE, [id.as_str().into(), due_at.into()], change).await?;
         self.wake();
         Ok(changed)
     }

@@ -3,7 +3,7 @@
 use leveret_common::clock::UnixMillis;
 use serde::{Deserialize, Serialize};
 
-use super::{ScheduleError, Store, message, rows, shards::shard_of_schedule};
+use super::{AuditEntry, ScheduleError, Store, message, rows, shards::shard_of_schedule};
 use crate::{
     centre::database::{DatabaseError, Row, Transaction, Value, Wording},
     plan::{Calendar, Definition, Facts, Plan, ScheduleName, Tick, TickKind},
@@ -130,6 +130,7 @@ impl Store {
         calendars: &[Calendar],
         source: Source,
         expected: Expected,
+        change: Option<&AuditEntry>,
     ) -> Result<Saved, ScheduleError> {
         let plan = Plan::new(name.clone(), definition.clone(), calendars)?;
         let now = self.clock.now();
@@ -166,6 +167,7 @@ impl Store {
             return Err(ScheduleError::Changed { name: name.clone(), revision: None });
         }
         changed?;
+        self.note(&mut transaction, change, None).await?;
         transaction.commit().await?;
         self.wake();
         let revision = present.as_ref().map_or(1, |old| old.revision + 1);
@@ -185,7 +187,12 @@ impl Store {
     ///
     /// # Errors
     /// [`ScheduleError::Absent`], [`ScheduleError::Changed`], [`ScheduleError::Database`].
-    pub async fn remove_schedule(&self, name: &ScheduleName, expected: Expected) -> Result<(), ScheduleError> {
+    pub async fn remove_schedule(
+        &self,
+        name: &ScheduleName,
+        expected: Expected,
+        change: Option<&AuditEntry>,
+    ) -> Result<(), ScheduleError> {
         let mut transaction = self.database.begin().await?;
         there(name, lock(&mut transaction, name).await?, expected)?;
         transaction.execute(DELETE, key(name)).await?;
@@ -193,6 +200,7 @@ impl Store {
         let mut values = key(name);
         values.push(self.clock.now().into());
         transaction.execute(SKIP_WAITING, values).await?;
+        self.note(&mut transaction, change, None).await?;
         Ok(transaction.commit().await?)
     }
 
@@ -206,12 +214,14 @@ impl Store {
         name: &ScheduleName,
         reason: &str,
         expected: Expected,
+        change: Option<&AuditEntry>,
     ) -> Result<i64, ScheduleError> {
         let mut transaction = self.database.begin().await?;
         let old = there(name, lock(&mut transaction, name).await?, expected)?;
         let mut values = key(name);
         values.extend([reason.into(), self.clock.now().into()]);
         transaction.execute(PAUSE, values).await?;
+        self.note(&mut transaction, change, None).await?;
         transaction.commit().await?;
         Ok(old.revision + 1)
     }
@@ -226,6 +236,7 @@ impl Store {
         name: &ScheduleName,
         calendars: &[Calendar],
         expected: Expected,
+        change: Option<&AuditEntry>,
     ) -> Result<(i64, Option<Tick>), ScheduleError> {
         let mut transaction = self.database.begin().await?;
         let old = there(name, lock(&mut transaction, name).await?, expected)?;
@@ -239,6 +250,7 @@ impl Store {
         let mut values = key(name);
         values.extend([next.map(|tick| tick.scheduled_at).into(), next.map(|tick| tick.due_at).into(), now.into()]);
         transaction.execute(RESUME, values).await?;
+        self.note(&mut transaction, change, None).await?;
         transaction.commit().await?;
         self.wake();
         Ok((old.revision + 1, next))

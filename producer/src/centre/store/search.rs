@@ -3,7 +3,7 @@
 use super::{Page, ScheduleError, Source, Store, StoredSchedule, schedules};
 use crate::{
     centre::database::{DatabaseError, Value},
-    plan::{Calendar, Plan, ScheduleName},
+    plan::{Calendar, InvalidDefinition, Plan, ScheduleName},
 };
 
 /// Which schedules are wanted. The default is all.
@@ -19,6 +19,15 @@ pub struct ScheduleFilter {
     pub paused: Option<bool>,
     /// Made by this.
     pub source: Option<Source>,
+}
+
+/// What became of the schedules that refer to a calendar which has changed.
+#[derive(Debug, Default)]
+pub struct Followed {
+    /// How many have followed it.
+    pub changed: u64,
+    /// Those that could not, and why: they keep their next tick until they are changed.
+    pub left: Vec<(ScheduleName, InvalidDefinition)>,
 }
 
 const REFER: &str = "SELECT namespace, name FROM leveret_centre_schedules WHERE definition LIKE $1 ESCAPE '!'";
@@ -93,16 +102,16 @@ impl Store {
         self.database.fetch(COUNT, []).await?.first().map_or(Ok(0), |row| row.number("total"))
     }
 
-    /// Computes the next tick of the schedules that refer to this calendar, for its days have changed. How many there
-    /// were; their revisions are raised.
+    /// Computes the next tick of the schedules that refer to this calendar, for its days have changed; their revisions are
+    /// raised. One that does not go together with it keeps its next tick, and holds up no other.
     ///
     /// # Errors
-    /// [`ScheduleError`].
-    pub async fn calendar_changed(&self, calendar: &str, calendars: &[Calendar]) -> Result<u64, ScheduleError> {
+    /// [`DatabaseError`].
+    pub async fn calendar_changed(&self, calendar: &str, calendars: &[Calendar]) -> Result<Followed, DatabaseError> {
         let refer = REFER.to_owned();
         let quoted = serde_json::to_string(calendar).map_err(DatabaseError::Json)?;
         let rows = self.database.search(refer, [containing(&quoted).into()]).await?;
-        let mut changed = 0;
+        let mut followed = Followed::default();
         for row in rows {
             let name: ScheduleName = schedules::read_name(&row, "namespace", "name")?;
             let mut transaction = self.database.begin().await?;
@@ -110,18 +119,24 @@ impl Store {
             // A fixed delay has its next from the end of its last run.
             let is_meant = old.definition.calendars.iter().any(|named| named == calendar);
             let Some(next) = old.next.filter(|_| is_meant && old.definition.after.is_none()) else { continue };
-            let plan = Plan::new(name.clone(), old.definition, calendars)?;
+            let plan = match Plan::new(name.clone(), old.definition, calendars) {
+                Ok(plan) => plan,
+                Err(error) => {
+                    followed.left.push((name, error));
+                    continue;
+                }
+            };
             // What is due already stays due.
             let from = self.clock.now();
             let next = if next.scheduled_at <= from { Some(next) } else { plan.next_after(from) };
             let mut values = schedules::key(&name);
             values.extend([next.map(|tick| tick.scheduled_at).into(), next.map(|tick| tick.due_at).into()]);
             values.push(old.revision.into());
-            changed += transaction.execute(SET_NEXT, values).await?;
+            followed.changed += transaction.execute(SET_NEXT, values).await?;
             transaction.commit().await?;
         }
         self.wake();
-        Ok(changed)
+        Ok(followed)
     }
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::{
-    Expected, Page, ScheduleError, Store, StoredSchedule,
+    AuditEntry, Expected, Page, ScheduleError, Store, StoredSchedule,
     rows::{self, NewMessage, NewTick},
     schedules,
 };
@@ -109,6 +109,24 @@ pub struct TickRecord {
     pub ended_at: Option<UnixMillis>,
 }
 
+impl TickRecord {
+    fn read(row: &Row) -> Result<Self, DatabaseError> {
+        Ok(Self {
+            schedule: schedules::read_name(row, "namespace", "schedule")?,
+            scheduled_at: row.moment("scheduled_at")?,
+            kind: read_kind(row, "kind")?,
+            number: row.number("number")?,
+            task_id: read_id(row)?,
+            state: TickState::read(row, "state")?,
+            reason: row.maybe_text("reason")?,
+            count: row.number("count")?,
+            decided_at: row.moment("decided_at")?,
+            published_at: row.maybe_moment("published_at")?,
+            ended_at: row.maybe_moment("ended_at")?,
+        })
+    }
+}
+
 pub(crate) fn read_kind(row: &Row, column: &str) -> Result<TickKind, DatabaseError> {
     Ok(match row.text(column)?.as_str() {
         "now" => TickKind::Now,
@@ -122,6 +140,9 @@ const HISTORY: &str =
     published_at, ended_at FROM leveret_centre_ticks
     WHERE namespace = $1 AND schedule = $2 AND (scheduled_at, kind) < ($3, $4)
     ORDER BY scheduled_at DESC, kind DESC LIMIT $5";
+/// By the index that old rows are forgotten by.
+const SINCE: &str = "SELECT namespace, schedule, scheduled_at, kind, number, task_id, state, reason, count, decided_at,
+    published_at, ended_at FROM leveret_centre_ticks WHERE decided_at >= $1 ORDER BY decided_at DESC LIMIT $2";
 /// A backfill takes no more ticks than this at once.
 const MOST_BACKFILLED: u32 = 10_000;
 
@@ -147,27 +168,22 @@ impl Store {
         let mut values = schedules::key(name);
         values.extend([at.into(), kind.into(), (i64::from(limit) + 1).into()]);
         let rows = self.database.fetch(HISTORY, values).await?;
-        let read = |row: &Row| {
-            Ok(TickRecord {
-                schedule: schedules::read_name(row, "namespace", "schedule")?,
-                scheduled_at: row.moment("scheduled_at")?,
-                kind: read_kind(row, "kind")?,
-                number: row.number("number")?,
-                task_id: read_id(row)?,
-                state: TickState::read(row, "state")?,
-                reason: row.maybe_text("reason")?,
-                count: row.number("count")?,
-                decided_at: row.moment("decided_at")?,
-                published_at: row.maybe_moment("published_at")?,
-                ended_at: row.maybe_moment("ended_at")?,
-            })
-        };
-        let items = rows.iter().map(read).collect::<Result<_, DatabaseError>>()?;
+        let items = rows.iter().map(TickRecord::read).collect::<Result<_, DatabaseError>>()?;
         Ok(Page::of(items, limit, |last: &TickRecord| format!("{}:{}", last.scheduled_at, last.kind.as_str())))
     }
 
+    /// The ticks of all schedules that were decided about from `since` on, at most `limit`, the latest first.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub async fn ticks_since(&self, since: UnixMillis, limit: u32) -> Result<Vec<TickRecord>, DatabaseError> {
+        let rows = self.database.fetch(SINCE, [since.into(), limit.into()]).await?;
+        rows.iter().map(TickRecord::read).collect()
+    }
+
     /// Runs a schedule now, paused or not, with other arguments if some are given. Where its runs may not overlap it waits
-    /// for those that have not ended; it is never skipped. Its own ticks stay as they are. The task's id.
+    /// for those that have not ended; it is never skipped. Its own ticks stay as they are. The task's id, which the change
+    /// is written down with.
     ///
     /// # Errors
     /// [`ScheduleError`].
@@ -176,7 +192,9 @@ impl Store {
         name: &ScheduleName,
         payload: Option<Json>,
         calendars: &[Calendar],
+        change: Option<&AuditEntry>,
     ) -> Result<TaskId, ScheduleError> {
+        payload.as_ref().map(Plan::check_payload).transpose()?;
         let mut transaction = self.database.begin().await?;
         let schedule = schedules::there(name, schedules::lock(&mut transaction, name).await?, Expected::Any)?;
         let plan = Plan::new(name.clone(), schedule.definition.clone(), calendars)?;
@@ -187,6 +205,8 @@ impl Store {
             let (tick, message) = self.asked_for(&plan, &schedule, &facts, now)?;
             if !rows::insert_ticks(&mut transaction, std::slice::from_ref(&tick)).await?.is_empty() {
                 rows::insert_messages(&mut transaction, &[message]).await?;
+                let result = ("task_id", tick.task_id.as_str().into());
+                self.note(&mut transaction, change, Some(result)).await?;
                 transaction.commit().await?;
                 self.wake();
                 return Ok(tick.task_id);
@@ -198,7 +218,7 @@ impl Store {
 
     /// Runs the ticks from `from` up to `until` that the schedule names, oldest first and at most `limit` (and 10,000),
     /// whether they ran at their time or not. Where its runs may not overlap they run one after another; none is skipped.
-    /// How many there are; those that were backfilled before do not count.
+    /// How many there are, which the change is written down with; those that were backfilled before do not count.
     ///
     /// # Errors
     /// [`ScheduleError`].
@@ -209,6 +229,7 @@ impl Store {
         until: UnixMillis,
         limit: u32,
         calendars: &[Calendar],
+        change: Option<&AuditEntry>,
     ) -> Result<usize, ScheduleError> {
         let mut transaction = self.database.begin().await?;
         let schedule = schedules::there(name, schedules::lock(&mut transaction, name).await?, Expected::Any)?;
@@ -228,6 +249,7 @@ impl Store {
         let new = rows::insert_ticks(&mut transaction, &ticks).await?;
         messages.retain(|message| new.contains(message.task_id.as_str()));
         rows::insert_messages(&mut transaction, &messages).await?;
+        self.note(&mut transaction, change, Some(("ticks", messages.len().into()))).await?;
         transaction.commit().await?;
         self.wake();
         Ok(messages.len())
@@ -253,7 +275,13 @@ impl Store {
     }
 }
 
-fn facts(schedule: &StoredSchedule, scheduled_at: UnixMillis, kind: TickKind, payload: Option<Json>) -> Facts {
+/// What the message of a tick that a person asks for is made of.
+pub(crate) fn facts(
+    schedule: &StoredSchedule,
+    scheduled_at: UnixMillis,
+    kind: TickKind,
+    payload: Option<Json>,
+) -> Facts {
     let (number, last_success) = (schedule.number + 1, schedule.last_success_at);
     Facts { schedule: schedule.name.clone(), scheduled_at, kind, number, last_success, payload }
 }

@@ -12,6 +12,7 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::json;
+use tracing::warn;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -22,7 +23,7 @@ use super::{
     revision::{Base, etag},
 };
 use crate::{
-    centre::store::{ScheduleFilter, StoredCalendar},
+    centre::store::{Followed, ScheduleFilter, StoredCalendar},
     plan::CalendarDay,
 };
 use import::{Days, Import, calendar};
@@ -104,8 +105,12 @@ struct SavedCalendar {
     revision: i64,
     /// How many days it has.
     days: usize,
-    /// How many schedules have another next tick to be computed by it.
+    /// How many schedules have had their next tick computed anew.
     schedules: u64,
+    /// Those that could not follow it, each with its namespace unless that is the default one. They keep their next tick
+    /// until they are changed.
+    #[schema(example = json!(["billing/nightly"]))]
+    not_followed: Vec<String>,
     /// What is not wrong but should be known.
     warnings: Vec<String>,
 }
@@ -154,7 +159,8 @@ async fn get(
 /// Makes or changes a calendar
 ///
 /// From JSON, or from a file that others publish: iCalendar (`text/calendar`) or CSV (`text/csv`, lines such as
-/// `2027-02-06,work,Spring Festival`). The next ticks of schedules that refer to it are computed anew.
+/// `2027-02-06,work,Spring Festival`). The next ticks of schedules that refer to it are computed anew; one that cannot follow it
+/// holds up no other.
 #[utoipa::path(put, path = "/calendars/{name}", tag = "calendars",
     params(
         ("name" = String, Path, description = "Its name.", min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9._-]+$"),
@@ -197,23 +203,29 @@ async fn put(
     let saved = saved.ok_or_else(|| Problem::new(ProblemKind::PreconditionFailed, "it was changed just now"))?;
     api.store.audit_in(&mut transaction, &entry).await?;
     transaction.commit().await?;
-    let (schedules, warnings) = follow(&api, &calendar.name).await?;
-    let answer = SavedCalendar { days: calendar.days.len(), name: calendar.name, revision: saved, schedules, warnings };
+    let Followed { changed: schedules, left } = follow(&api, &calendar.name).await?;
+    let warning =
+        |(schedule, error)| format!("the schedule {schedule} cannot follow it and keeps its next tick: {error}");
+    let answer = SavedCalendar {
+        days: calendar.days.len(),
+        name: calendar.name,
+        revision: saved,
+        schedules,
+        not_followed: left.iter().map(|(schedule, _)| schedule.to_string()).collect(),
+        warnings: left.into_iter().map(warning).collect(),
+    };
     let status = if revision.is_none() { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, etag(saved), Json(answer)).into_response())
 }
 
 /// Computes the next ticks of the schedules that refer to a calendar which has changed.
-async fn follow(api: &Api, name: &str) -> Result<(u64, Vec<String>), Problem> {
+async fn follow(api: &Api, name: &str) -> Result<Followed, Problem> {
     let all: Vec<_> = api.store.calendars().await?.into_iter().map(|stored| stored.calendar).collect();
-    match api.store.calendar_changed(name, &all).await {
-        Ok(schedules) => Ok((schedules, Vec::new())),
-        // A schedule that does not go together with it keeps its next tick until it is changed.
-        Err(crate::centre::store::ScheduleError::Invalid(error)) => {
-            Ok((0, vec![format!("a schedule that refers to it cannot follow it: {error}")]))
-        }
-        Err(error) => Err(error.into()),
+    let followed = api.store.calendar_changed(name, &all).await?;
+    for (schedule, error) in &followed.left {
+        warn!(calendar = name, %schedule, "a schedule cannot follow its calendar and keeps its next tick: {error}");
     }
+    Ok(followed)
 }
 
 /// Removes a calendar

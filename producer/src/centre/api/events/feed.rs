@@ -1,6 +1,6 @@
 //! What happens, at this centre and the others, for all streams of this one.
 //!
-//! Of tasks the watcher tells; changes of schedules are looked for in the audit log.
+//! Of tasks the watcher tells; changes of schedules are looked for in the audit log, ticks where they are kept.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,7 +20,7 @@ use super::super::Api;
 use crate::centre::{
     database::DatabaseError,
     store::{
-        AuditEntry, AuditSearch,
+        AuditEntry, AuditSearch, TickRecord,
         tasks::{Task, TaskFilter},
     },
     watch::Announcer,
@@ -42,6 +42,8 @@ pub(in super::super) enum News {
     Worker(&'static str, Arc<Peer>),
     /// Somebody changed a schedule.
     Schedule(Arc<AuditEntry>),
+    /// A tick was decided about.
+    Tick(Arc<TickRecord>),
     /// More happened than can be told.
     Missed,
 }
@@ -109,6 +111,7 @@ async fn next<T: Clone>(receiver: &mut Option<broadcast::Receiver<T>>) -> Result
 struct Seen {
     tasks: HashMap<TaskId, UnixMillis>,
     changes: HashSet<String>,
+    ticks: HashSet<TaskId>,
     workers: HashMap<Instance, String>,
     /// Up to when it was looked. The first look goes back a little as well: what happened since somebody began to listen
     /// is not to be missed.
@@ -132,7 +135,21 @@ impl Seen {
             }
         }
         self.changes = changes;
+        self.look_for_ticks(api, from).await?;
         self.until = Some(now);
+        Ok(())
+    }
+
+    async fn look_for_ticks(&mut self, api: &Api, from: UnixMillis) -> Result<(), DatabaseError> {
+        let found = api.store.ticks_since(from, MOST).await?;
+        let ids: HashSet<_> = found.iter().map(|tick| tick.task_id.clone()).collect();
+        let mut new: Vec<_> = found.into_iter().filter(|tick| !self.ticks.contains(&tick.task_id)).collect();
+        if u32::try_from(new.len()).is_ok_and(|new| new >= MOST) {
+            api.feed.tell(News::Missed);
+        }
+        new.reverse();
+        new.into_iter().for_each(|tick| api.feed.tell(News::Tick(Arc::new(tick))));
+        self.ticks = ids;
         Ok(())
     }
 

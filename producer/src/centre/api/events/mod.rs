@@ -18,10 +18,10 @@ pub(super) use feed::Feed;
 use feed::News;
 
 use super::{
-    Api, Authorised, Caller, Params, Problem, ProblemKind, Viewer, moment::Moment, tasks::view::View as TaskView,
-    workers::view::Worker,
+    Api, Authorised, Caller, Params, Problem, ProblemKind, Viewer, moment::Moment, schedules::view::TickView,
+    tasks::view::View as TaskView, workers::view::Worker,
 };
-use crate::centre::store::{AuditEntry, tasks::TaskFilter};
+use crate::centre::store::{AuditEntry, TickRecord, tasks::TaskFilter};
 
 /// How often something is sent while nothing happens.
 const ALIVE: Duration = Duration::from_secs(15);
@@ -37,7 +37,7 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
-    /// Which events, separated by commas: `task`, `worker`, `schedule`. Default: all that the token allows.
+    /// Which events, separated by commas: `task`, `worker`, `schedule`, `tick`. Default: all that the token allows.
     #[param(min_length = 4, max_length = 100, example = "task,worker")]
     kinds: Option<String>,
     /// The namespace, or `*` for all. Default: the token's own, which of a token for all is `default`.
@@ -49,7 +49,7 @@ struct Wanted {
     /// Of tasks, those of this name.
     #[param(min_length = 1, max_length = 255)]
     task: Option<String>,
-    /// Of tasks and schedules, those of this schedule.
+    /// Of tasks, ticks and changes of schedules, those of this schedule.
     #[param(min_length = 1, max_length = 255)]
     schedule: Option<String>,
 }
@@ -91,6 +91,28 @@ impl From<&AuditEntry> for ScheduleEvent {
     }
 }
 
+/// A tick was decided about.
+#[derive(Serialize, ToSchema)]
+struct TickEvent {
+    /// The namespace of its schedule.
+    namespace: String,
+    /// The name of its schedule.
+    schedule: String,
+    /// The tick.
+    #[serde(flatten)]
+    tick: TickView,
+}
+
+impl From<&TickRecord> for TickEvent {
+    fn from(tick: &TickRecord) -> Self {
+        Self {
+            namespace: tick.schedule.namespace().to_owned(),
+            schedule: tick.schedule.name().to_owned(),
+            tick: tick.clone().into(),
+        }
+    }
+}
+
 /// How things are, at the beginning, and whenever more happened than could be told.
 #[derive(Serialize, ToSchema)]
 struct Snapshot {
@@ -104,9 +126,9 @@ struct Snapshot {
 
 /// Follows what happens
 ///
-/// A stream of server-sent events: `snapshot` first, with tasks by their state and the workers, then `task`, `worker` and
-/// `schedule`, each with JSON as its data. After a gap there is a `snapshot` again; a client that connects anew begins with
-/// one, too.
+/// A stream of server-sent events: `snapshot` first, with tasks by their state and the workers, then `task`, `worker`,
+/// `schedule` and `tick`, each with JSON as its data. A `tick` comes once, with what was decided about it; what becomes of
+/// its task, `task` tells. After a gap there is a `snapshot` again; a client that connects anew begins with one, too.
 #[utoipa::path(get, path = "/events", tag = "events", params(Wanted), responses(
     (status = 200, description = "The stream.", content(
         (Snapshot = "text/event-stream"),
@@ -137,6 +159,7 @@ struct Filter {
     tasks: bool,
     workers: bool,
     schedules: bool,
+    ticks: bool,
     wanted: Wanted,
 }
 
@@ -144,11 +167,12 @@ impl Filter {
     fn of(caller: &Caller, wanted: Wanted) -> Result<Self, Problem> {
         let namespace = caller.namespaces(wanted.namespace.as_deref())?;
         let Some(kinds) = &wanted.kinds else {
-            return Ok(Self { namespace, tasks: true, workers: caller.is_everywhere(), schedules: true, wanted });
+            let workers = caller.is_everywhere();
+            return Ok(Self { namespace, tasks: true, workers, schedules: true, ticks: true, wanted });
         };
         let kinds: Vec<_> = kinds.split(',').collect();
-        if let Some(other) = kinds.iter().find(|kind| !["task", "worker", "schedule"].contains(kind)) {
-            let text = format!("`kinds` are `task`, `worker` and `schedule`, not {other:?}");
+        if let Some(other) = kinds.iter().find(|kind| !["task", "worker", "schedule", "tick"].contains(kind)) {
+            let text = format!("`kinds` are `task`, `worker`, `schedule` and `tick`, not {other:?}");
             return Err(Problem::new(ProblemKind::Malformed, text));
         }
         let workers = kinds.contains(&"worker");
@@ -156,7 +180,8 @@ impl Filter {
             let text = "workers belong to no namespace: they take a token for all of them, `*`";
             return Err(Problem::new(ProblemKind::Forbidden, text));
         }
-        Ok(Self { namespace, tasks: kinds.contains(&"task"), workers, schedules: kinds.contains(&"schedule"), wanted })
+        let (tasks, schedules, ticks) = (kinds.contains(&"task"), kinds.contains(&"schedule"), kinds.contains(&"tick"));
+        Ok(Self { namespace, tasks, workers, schedules, ticks, wanted })
     }
 
     fn is_here(&self, namespace: Option<&str>) -> bool {
@@ -182,6 +207,12 @@ impl Filter {
                 let fits =
                     self.schedules && self.is_here(entry.namespace.as_deref()) && is(&wanted.schedule, &entry.object);
                 fits.then(|| event("schedule", &ScheduleEvent::from(entry.as_ref())))
+            }
+            News::Tick(tick) => {
+                let fits = self.ticks
+                    && self.is_here(Some(tick.schedule.namespace()))
+                    && is(&wanted.schedule, tick.schedule.name());
+                fits.then(|| event("tick", &TickEvent::from(tick.as_ref())))
             }
             News::Missed => None,
         }

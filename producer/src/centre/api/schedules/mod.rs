@@ -3,14 +3,14 @@
 mod read;
 mod save;
 mod steer;
-mod view;
+pub(super) mod view;
 
 use serde::Deserialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Api, Caller, Problem, ProblemKind};
 use crate::{
-    centre::store::ScheduleError,
+    centre::store::{AuditEntry, ScheduleError},
     plan::{Calendar, ScheduleName},
 };
 
@@ -40,6 +40,12 @@ struct Place {
 
 fn name_of(caller: &Caller, namespace: Option<&str>, name: &str) -> Result<ScheduleName, Problem> {
     Ok(ScheduleName::new(&caller.namespace(namespace)?, name)?)
+}
+
+/// A change to a schedule, for the audit log.
+fn change(api: &Api, caller: &Caller, action: &str, name: &ScheduleName) -> AuditEntry {
+    let namespace = Some(name.namespace().to_owned());
+    AuditEntry { namespace, ..caller.change(api.store.clock().now(), action, name.name()) }
 }
 
 /// The calendars that a definition names, as far as they are there.

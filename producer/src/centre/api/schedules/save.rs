@@ -8,7 +8,7 @@ use axum::{
 };
 use serde::Deserialize;
 
-use super::{Place, calendars, name_of, read::TIMES, view::Preview, view::SavedSchedule};
+use super::{Place, calendars, change, name_of, read::TIMES, view::Preview, view::SavedSchedule};
 use crate::{
     centre::{
         api::{
@@ -78,14 +78,10 @@ pub(super) async fn put(
     if saving.dry_run {
         return Ok(Json(answer).into_response());
     }
-    let saved = api.store.save_schedule(&name, &definition, &calendars, Source::Api, expected).await?;
-    if saved.has_changed {
-        let mut entry = caller.change(now, "schedule.save", name.name());
-        entry.namespace = Some(name.namespace().to_owned());
-        entry.before = before.map(|before| summary(&before.definition));
-        entry.after = Some(summary(&definition));
-        api.store.audit(&entry).await?;
-    }
+    let mut entry = change(&api, &caller, "schedule.save", &name);
+    entry.before = before.map(|before| summary(&before.definition));
+    entry.after = Some(summary(&definition));
+    let saved = api.store.save_schedule(&name, &definition, &calendars, Source::Api, expected, Some(&entry)).await?;
     answer.revision = Some(saved.revision);
     (answer.is_new, answer.has_changed) = (saved.is_new, saved.has_changed);
     let status = if saved.is_new { StatusCode::CREATED } else { StatusCode::OK };
@@ -115,11 +111,9 @@ pub(super) async fn remove(
     let name = name_of(&caller, place.namespace.as_deref(), &name)?;
     let before = api.store.schedule(&name).await?;
     let expected = expected(&headers, Some(&before))?;
-    api.store.remove_schedule(&name, expected).await?;
-    let mut entry = caller.change(api.store.clock().now(), "schedule.remove", name.name());
-    entry.namespace = Some(name.namespace().to_owned());
+    let mut entry = change(&api, &caller, "schedule.remove", &name);
     entry.before = Some(summary(&before.definition));
-    api.store.audit(&entry).await?;
+    api.store.remove_schedule(&name, expected, Some(&entry)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -5,13 +5,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::{Place, calendars, name_of, view::Schedule};
+use super::{Place, calendars, change, name_of, view::Schedule};
 use crate::centre::{
     api::{
-        Api, At, Authorised, Body, MaybeBody, Operator, Params, Problem, ProblemKind, audit::summary, moment::Moment,
+        Api, At, Authorised, Body, MaybeBody, Operator, Params, Problem, ProblemKind, audit::summary, kinds,
+        moment::Moment,
     },
-    store::Expected,
+    store::{Expected, ScheduleError, StoredSchedule, ticks},
 };
+use crate::plan::{Calendar, Plan, TickKind};
 
 /// Why it is paused.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -46,11 +48,9 @@ pub(super) async fn pause(
     if reason.chars().count() > 1_000 {
         return Err(Problem::invalid_part("/reason", "it has over 1,000 characters"));
     }
-    api.store.pause_schedule(&name, &reason, Expected::Any).await?;
-    let mut entry = caller.change(api.store.clock().now(), "schedule.pause", name.name());
-    entry.namespace = Some(name.namespace().to_owned());
+    let mut entry = change(&api, &caller, "schedule.pause", &name);
     entry.after = Some(json!({"reason": reason}));
-    api.store.audit(&entry).await?;
+    api.store.pause_schedule(&name, &reason, Expected::Any, Some(&entry)).await?;
     Ok(Json(api.store.schedule(&name).await?.into()))
 }
 
@@ -73,13 +73,9 @@ pub(super) async fn resume(
     let name = name_of(&caller, place.namespace.as_deref(), &name)?;
     let before = api.store.schedule(&name).await?;
     let calendars = calendars(&api, &before.definition.calendars).await?;
-    api.store.resume_schedule(&name, &calendars, Expected::Any).await?;
-    if before.paused.is_some() {
-        let mut entry = caller.change(api.store.clock().now(), "schedule.resume", name.name());
-        entry.namespace = Some(name.namespace().to_owned());
-        entry.before = Some(json!({"reason": before.paused}));
-        api.store.audit(&entry).await?;
-    }
+    let mut entry = change(&api, &caller, "schedule.resume", &name);
+    entry.before = Some(json!({"reason": before.paused}));
+    api.store.resume_schedule(&name, &calendars, Expected::Any, Some(&entry)).await?;
     Ok(Json(api.store.schedule(&name).await?.into()))
 }
 
@@ -108,7 +104,8 @@ pub(super) struct Made {
 /// Runs a schedule now
 ///
 /// Whether it is paused or not; its own ticks stay as they are. Where its runs may not overlap it waits for those that
-/// have not ended.
+/// have not ended. Other arguments are checked as those of a definition, and against the JSON Schema of the task's kind
+/// where there is one.
 #[utoipa::path(post, path = "/schedules/{name}/run", tag = "schedules",
     params(
         ("name" = String, Path, description = "Its name.", min_length = 1, max_length = 100, pattern = "^[A-Za-z0-9._-]+$"),
@@ -125,15 +122,34 @@ pub(super) async fn run(
     MaybeBody(run): MaybeBody<Option<Run>>,
 ) -> Result<(StatusCode, Json<Made>), Problem> {
     let name = name_of(&caller, place.namespace.as_deref(), &name)?;
-    let definition = api.store.schedule(&name).await?.definition;
-    let calendars = calendars(&api, &definition.calendars).await?;
+    let schedule = api.store.schedule(&name).await?;
+    let calendars = calendars(&api, &schedule.definition.calendars).await?;
     let payload = run.and_then(|run| run.payload);
-    let task_id = api.store.run_schedule_now(&name, payload.clone(), &calendars).await?;
-    let mut entry = caller.change(api.store.clock().now(), "schedule.run", name.name());
-    entry.namespace = Some(name.namespace().to_owned());
-    entry.after = Some(json!({"task_id": task_id, "payload": payload.as_ref().map(summary)}));
-    api.store.audit(&entry).await?;
+    if payload.is_some() {
+        check(&api, &schedule, payload.clone(), &calendars).await?;
+    }
+    let mut entry = change(&api, &caller, "schedule.run", &name);
+    entry.after = Some(json!({"payload": payload.as_ref().map(summary)}));
+    let has_payload = payload.is_some();
+    let made = api.store.run_schedule_now(&name, payload, &calendars, Some(&entry)).await;
+    let task_id = made.map_err(|error| match error {
+        ScheduleError::Message(error) if has_payload => Problem::invalid_part("/payload", error),
+        other => other.into(),
+    })?;
     Ok((StatusCode::ACCEPTED, Json(Made { task_id: task_id.to_string() })))
+}
+
+/// Checks other arguments against the JSON Schema of the task's kind, as they would be published.
+async fn check(
+    api: &Api,
+    schedule: &StoredSchedule,
+    payload: Option<Value>,
+    calendars: &[Calendar],
+) -> Result<(), Problem> {
+    let plan = Plan::new(schedule.name.clone(), schedule.definition.clone(), calendars)?;
+    let facts = ticks::facts(schedule, api.store.clock().now(), TickKind::Now, payload);
+    let kind = kinds::find(api, &schedule.definition.task).await?;
+    kinds::check(api, kind.as_ref(), &plan.arguments(&facts), "/payload")
 }
 
 /// Which ticks to run.
@@ -186,10 +202,9 @@ pub(super) async fn backfill(
     }
     let definition = api.store.schedule(&name).await?.definition;
     let calendars = calendars(&api, &definition.calendars).await?;
-    let ticks = api.store.backfill_schedule(&name, range.from.0, range.until.0, limit, &calendars).await?;
-    let mut entry = caller.change(now, "schedule.backfill", name.name());
-    entry.namespace = Some(name.namespace().to_owned());
-    entry.after = Some(json!({"from": range.from, "until": range.until, "ticks": ticks}));
-    api.store.audit(&entry).await?;
+    let mut entry = change(&api, &caller, "schedule.backfill", &name);
+    entry.after = Some(json!({"from": range.from, "until": range.until}));
+    let (from, until) = (range.from.0, range.until.0);
+    let ticks = api.store.backfill_schedule(&name, from, until, limit, &calendars, Some(&entry)).await?;
     Ok((StatusCode::ACCEPTED, Json(Backfilled { ticks })))
 }

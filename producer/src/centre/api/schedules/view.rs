@@ -193,7 +193,7 @@ pub(super) struct SavedSchedule {
 
 /// What was decided about a tick, and what became of it.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct TickView {
+pub(in super::super) struct TickView {
     /// The time that the expression names.
     scheduled_at: Moment,
     /// Why there is a tick.

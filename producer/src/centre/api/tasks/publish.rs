@@ -13,8 +13,16 @@ use utoipa::ToSchema;
 
 use super::{Place, message::NewTask, view::State as TaskState};
 use crate::centre::{
-    api::{Api, Authorised, Body, Caller, Params, Problem, ProblemKind, Publisher, kinds, moment::Moment},
-    store::tasks::{RecordedState, TaskRecord},
+    api::{
+        Api, Authorised, Body, Caller, Params, Problem, ProblemKind, Publisher,
+        audit::{failed, summary},
+        kinds,
+        moment::Moment,
+    },
+    store::{
+        AuditEntry,
+        tasks::{RecordedState, TaskRecord},
+    },
 };
 
 /// The most tasks of one request.
@@ -44,7 +52,7 @@ struct Ready {
 impl Ready {
     async fn of(api: &Api, new: NewTask, now: UnixMillis) -> Result<Self, Problem> {
         let kind = kinds::find(api, &new.task).await?;
-        kinds::check(api, kind.as_ref(), &new.arguments)?;
+        kinds::check(api, kind.as_ref(), &new.arguments, "/arguments")?;
         let queue = new.queue.clone().or_else(|| kind.and_then(|kind| kind.queue));
         let message = new.message(queue.as_deref().unwrap_or("default"))?;
         // What could never be published is refused here, with the rest.
@@ -97,8 +105,7 @@ pub(super) async fn publish(
     let now = api.store.clock().now();
     let ready = Ready::of(&api, new, now).await?;
     let published = ready.published();
-    send(&api, &namespace, now, vec![ready]).await?.into_iter().next().transpose()?;
-    note(&api, &caller, &namespace, now, std::slice::from_ref(&published)).await?;
+    send(&api, &caller, &namespace, now, vec![ready]).await?.into_iter().next().transpose()?;
     let path = format!("/api/v1/tasks/{}", percent(&published.id));
     let location = HeaderValue::from_str(&path).map_err(|error| Problem::internal(&error))?;
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(published)).into_response())
@@ -157,20 +164,20 @@ pub(super) async fn publish_many(
         ready.push(Ready::of(&api, new, now).await.map_err(|problem| problem.within(&format!("/tasks/{index}")))?);
     }
     let published: Vec<_> = ready.iter().map(Ready::published).collect();
-    let results = send(&api, &namespace, now, ready).await?;
+    let results = send(&api, &caller, &namespace, now, ready).await?;
     let parts = published.into_iter().zip(results).map(|(published, result)| match result {
         Ok(()) => BatchPart { published: Some(published), problem: None },
         Err(problem) => BatchPart { published: None, problem: Some(problem) },
     });
     let tasks: Vec<_> = parts.collect();
-    let sent: Vec<_> = tasks.iter().filter_map(|part| part.published.clone()).collect();
-    note(&api, &caller, &namespace, now, &sent).await?;
-    Ok(Json(BatchAnswer { failed: tasks.len() - sent.len(), tasks }))
+    Ok(Json(BatchAnswer { failed: tasks.iter().filter(|part| part.problem.is_some()).count(), tasks }))
 }
 
-/// Publishes what is to run now, and keeps what is to run later; what became of each, in their order.
+/// Keeps what is to run later, and publishes what is to run now; what became of each, in their order. All of it is one
+/// line in the audit log, written before anything goes to the broker.
 async fn send(
     api: &Api,
+    caller: &Caller,
     namespace: &str,
     now: UnixMillis,
     ready: Vec<Ready>,
@@ -183,13 +190,17 @@ async fn send(
             None => at_once.push(ready.message.clone()),
         }
     }
-    let mut confirmed = Vec::new();
-    if !at_once.is_empty() {
-        confirmed = api.need_broker()?.client.publish_many(at_once).await;
+    let broker = if at_once.is_empty() { None } else { Some(api.need_broker()?) };
+    let line = line(caller, namespace, now, &ready);
+    if later.is_empty() {
+        api.store.audit(&line).await?;
+    } else {
+        api.store.publish_many_later(later, namespace, Some(&line)).await?;
     }
-    if !later.is_empty() {
-        api.store.publish_many_later(later, namespace).await?;
-    }
+    let confirmed = match broker {
+        Some(broker) => broker.client.publish_many(at_once).await,
+        None => Vec::new(),
+    };
     let mut confirmed = confirmed.into_iter();
     let mut result = |ready: &Ready| match ready.due_at {
         Some(_) => Ok(()),
@@ -199,6 +210,10 @@ async fn send(
         },
     };
     let results: Vec<_> = ready.iter().map(&mut result).collect();
+    let mut problems = results.iter().filter_map(|result| result.as_ref().err());
+    if let Some(first) = problems.next() {
+        failed(api, line, json!({"tasks": 1 + problems.count(), "problem": summary(first)})).await;
+    }
     let records: Vec<_> = ready
         .iter()
         .zip(&results)
@@ -209,18 +224,13 @@ async fn send(
     Ok(results)
 }
 
-async fn note(
-    api: &Api,
-    caller: &Caller,
-    namespace: &str,
-    now: UnixMillis,
-    published: &[Published],
-) -> Result<(), Problem> {
-    let Some(first) = published.first() else { return Ok(()) };
-    let mut entry = caller.change(now, "task.publish", first.id.clone());
-    entry.namespace = Some(namespace.to_owned());
-    entry.after = Some(json!({"tasks": published.len(), "queue": first.queue}));
-    Ok(api.store.audit(&entry).await?)
+/// The line of the audit log, named after the first of the tasks.
+fn line(caller: &Caller, namespace: &str, now: UnixMillis, ready: &[Ready]) -> AuditEntry {
+    let first = ready.first().map(|ready| &ready.message);
+    let id = first.map(|message| message.task_id().to_string()).unwrap_or_default();
+    let queue = first.map(|message| message.queue_name());
+    let (namespace, after) = (Some(namespace.to_owned()), Some(json!({"tasks": ready.len(), "queue": queue})));
+    AuditEntry { namespace, after, ..caller.change(now, "task.publish", id) }
 }
 
 /// An id in a path.

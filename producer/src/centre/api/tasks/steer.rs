@@ -18,9 +18,11 @@ use utoipa::ToSchema;
 
 use super::{publish::read_id, read::known};
 use crate::centre::{
-    api::{Api, At, Authorised, Body, Broker, Caller, MaybeBody, Operator, Problem, ProblemKind, moment::Moment},
+    api::{
+        Api, At, Authorised, Body, Broker, Caller, MaybeBody, Operator, Problem, ProblemKind, audit::act, moment::Moment,
+    },
     store::{
-        DelayedTask,
+        AuditEntry, DelayedTask,
         tasks::{RecordedState, Task, TaskRecord, TaskState},
     },
     watch,
@@ -68,28 +70,30 @@ pub(super) async fn cancel(
     if reason.as_ref().is_some_and(|reason| reason.chars().count() > 1_000) {
         return Err(Problem::invalid_part("/reason", "it has over 1,000 characters"));
     }
+    let line = |was: &str, namespace: &str| {
+        change(&api, &caller, "task.cancel", &id, namespace, json!({"was": was, "reason": reason}))
+    };
     if let Some(delayed) = held(&api, &caller, &id).await?
-        && api.store.cancel_delayed(&id).await?
+        && api.store.cancel_delayed(&id, Some(&line("held", &delayed.namespace))).await?
     {
         let now = api.store.clock().now();
         let record = TaskRecord { reason: reason.clone(), ..record(&delayed, RecordedState::Cancelled, now) };
         api.announce(api.store.record_published(&[record]).await?).await;
-        note(&api, &caller, "task.cancel", &id, &delayed.namespace, json!({"was": "held", "reason": reason})).await?;
         return Ok(Json(Cancelled { id: id.to_string(), was: "held" }));
     }
     let task = known(&api, &caller, id.as_str()).await?;
     still_open(&task)?;
     let broker = api.need_broker()?;
-    let applied = api.store.request_cancel(&task, reason.as_deref()).await?;
+    let was = if task.state == TaskState::Running { "running" } else { "waiting" };
+    let asked = api.store.request_cancel(&task, reason.as_deref(), Some(&line(was, &task.namespace)));
+    let applied = asked.await?;
     let ended = applied.changed.first().map(still_open).transpose();
     api.announce(applied).await;
     // It may have ended in between.
     ended?;
     let told = tell(broker, &task, reason.clone(), api.settings.patience).await;
-    let was = if matches!(told, Ok(1..)) { "running" } else { "waiting" };
-    note(&api, &caller, "task.cancel", &id, &task.namespace, json!({"was": was, "reason": reason})).await?;
     // Even where no worker could be told, it is asked for, and workers are told of it later.
-    told?;
+    let was = if told? > 0 { "running" } else { "waiting" };
     Ok(Json(Cancelled { id: id.to_string(), was }))
 }
 
@@ -152,11 +156,15 @@ pub(super) async fn retry(
     let link = api.need_broker()?.control.link().clone();
     let letters = DeadLetters::of(link, queue).map_err(dead)?;
     let selection = Selection::all().id(task.id.as_str()).limit(1);
-    let tally = letters.replay(&selection, None, &CancellationToken::new(), |_| {}).await.map_err(dead)?;
-    if tally.settled == 0 {
-        return Err(conflict(format!("it is not among the dead letters of queue {:?} any more", task.queue)));
-    }
-    note(&api, &caller, "task.retry", &task.id, &task.namespace, json!({"queue": task.queue})).await?;
+    let line = change(&api, &caller, "task.retry", &task.id, &task.namespace, json!({"queue": task.queue}));
+    act(&api, line, async {
+        let tally = letters.replay(&selection, None, &CancellationToken::new(), |_| {}).await.map_err(dead)?;
+        if tally.settled == 0 {
+            return Err(conflict(format!("it is not among the dead letters of queue {:?} any more", task.queue)));
+        }
+        Ok(())
+    })
+    .await?;
     Ok(Json(Again { id: task.id.to_string(), queue: task.queue }))
 }
 
@@ -220,13 +228,13 @@ pub(super) async fn reschedule(
         known(&api, &caller, id.as_str()).await?;
         return Err(late());
     };
-    if !api.store.reschedule(&id, due_at).await? {
+    let after = json!({"from": Moment(delayed.due_at), "to": Moment(due_at)});
+    let line = change(&api, &caller, "task.reschedule", &id, &delayed.namespace, after);
+    if !api.store.reschedule(&id, due_at, Some(&line)).await? {
         return Err(late());
     }
     let record = TaskRecord { due_at: Some(due_at), ..record(&delayed, RecordedState::Scheduled, now) };
     api.announce(api.store.record_published(&[record]).await?).await;
-    let change = json!({"from": Moment(delayed.due_at), "to": Moment(due_at)});
-    note(&api, &caller, "task.reschedule", &id, &delayed.namespace, change).await?;
     Ok(Json(Rescheduled { id: id.to_string(), due_at: due_at.into() }))
 }
 
@@ -254,16 +262,14 @@ fn record(delayed: &DelayedTask, state: RecordedState, at: UnixMillis) -> TaskRe
     }
 }
 
-async fn note(
+fn change(
     api: &Api,
     caller: &Caller,
     action: &str,
     id: &TaskId,
     namespace: &str,
     after: serde_json::Value,
-) -> Result<(), Problem> {
-    let mut entry = caller.change(api.store.clock().now(), action, id.to_string());
-    entry.namespace = Some(namespace.to_owned());
-    entry.after = Some(after);
-    Ok(api.store.audit(&entry).await?)
+) -> AuditEntry {
+    let (namespace, after) = (Some(namespace.to_owned()), Some(after));
+    AuditEntry { namespace, after, ..caller.change(api.store.clock().now(), action, id.to_string()) }
 }

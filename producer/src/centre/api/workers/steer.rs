@@ -8,8 +8,8 @@ use serde_json::json;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{ask, odd, view::Steered};
-use crate::centre::api::{Api, At, Authorised, Body, Caller, Everywhere, Operator, Problem};
+use super::{ask, odd, read_instance, view::Steered};
+use crate::centre::api::{Api, At, Authorised, Body, Caller, Everywhere, Operator, Problem, audit::act};
 
 pub(super) fn routes() -> OpenApiRouter<Api> {
     OpenApiRouter::new()
@@ -149,13 +149,17 @@ fn queue(name: &str) -> Result<QueueName, Problem> {
 }
 
 async fn steer(api: &Api, caller: &Caller, instance: &str, command: &Command) -> Result<Json<Steered>, Problem> {
-    let reply = ask(api, instance, command).await?;
-    if matches!(reply.outcome, Outcome::Refused(_)) {
-        return Err(odd(reply.outcome));
-    }
+    let workers = api.need_broker()?.registry.workers();
+    let peer = workers.get(&read_instance(instance)?);
     let action = format!("worker.{}", command.name());
     let mut entry = caller.change(api.store.clock().now(), &action, instance);
-    entry.after = Some(json!({"worker": reply.worker, "command": command}));
-    api.store.audit(&entry).await?;
-    Ok(Json(reply.into()))
+    entry.after = Some(json!({"worker": peer.map(|peer| &peer.beat.worker), "command": command}));
+    act(api, entry, async {
+        let reply = ask(api, instance, command).await?;
+        match reply.outcome {
+            Outcome::Refused(_) => Err(odd(reply.outcome)),
+            Outcome::Answer(_) => Ok(Json(reply.into())),
+        }
+    })
+    .await
 }

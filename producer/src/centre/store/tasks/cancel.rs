@@ -5,7 +5,7 @@ use leveret_common::{clock::UnixMillis, task::TaskId};
 use super::{Applied, Task, life::Life, write::News};
 use crate::centre::{
     database::{DatabaseError, Value},
-    store::Store,
+    store::{AuditEntry, Store},
 };
 
 /// A task that is to be cancelled and has not ended.
@@ -23,15 +23,23 @@ pub struct OpenCancel {
 
 impl Store {
     /// Notes that a task is to be cancelled in the life that it has. That holds until it ends; if it has ended meanwhile,
-    /// its row says so.
+    /// its row says so, and the change is not written into the audit log.
     ///
     /// # Errors
     /// [`DatabaseError`]; nothing is noted then.
-    pub async fn request_cancel(&self, task: &Task, reason: Option<&str>) -> Result<Applied, DatabaseError> {
+    pub async fn request_cancel(
+        &self,
+        task: &Task,
+        reason: Option<&str>,
+        change: Option<&AuditEntry>,
+    ) -> Result<Applied, DatabaseError> {
         let now = self.clock.now();
         let news = News::of(std::iter::once(Life::to_be_cancelled(task, reason, now)), now)?;
         let mut transaction = self.database.begin().await?;
         let changed = self.write_tasks(&mut transaction, news).await?;
+        if !changed.iter().any(|task| task.state.is_ended()) {
+            self.note(&mut transaction, change, None).await?;
+        }
         transaction.commit().await?;
         Ok(Applied { changed })
     }
