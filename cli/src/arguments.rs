@@ -39,7 +39,7 @@ pub(crate) struct Global {
     /// AMQP URL of the broker; overrides `[broker] url` of the file
     #[arg(long, global = true, value_name = "URL", env = "AMQP_URL", hide_env_values = true)]
     pub(crate) url: Option<String>,
-    /// Ask this centre of `leveret context` [default: the one in use]
+    /// Ask this centre of `leveret context` [default: the one in use; `workers`, `queues` and `dead` ask the broker]
     #[arg(long, global = true, value_name = "NAME", env = "LEVERET_CONTEXT")]
     pub(crate) context: Option<String>,
     /// Ask the centre at this URL
@@ -60,6 +60,13 @@ pub(crate) struct Global {
     /// Print no remarks and no progress
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
+}
+
+impl Global {
+    /// Whether a centre is named. One that is merely in use is not.
+    pub(crate) fn names_centre(&self) -> bool {
+        [&self.api, &self.context].into_iter().flatten().any(|text| !text.is_empty())
+    }
 }
 
 /// The commands, in the order in which help lists them.

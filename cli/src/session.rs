@@ -10,7 +10,7 @@ use leveret::{
 use crate::{
     api::{Api, Context},
     arguments::Global,
-    failure::Failure,
+    failure::{Exit, Failure},
     output::Output,
     settings::Settings,
 };
@@ -43,6 +43,22 @@ impl Session {
         Ok((Api::new(&context)?, context.namespace))
     }
 
+    /// The centre for a command that asks the broker unless one is named, by --api, --context or their variables.
+    pub(crate) fn centre(&self) -> Result<Option<Api>, Failure> {
+        self.global.names_centre().then(|| Ok(self.api()?.0)).transpose()
+    }
+
+    /// Fails where a centre is named, for what it cannot be asked. `what` begins the sentence.
+    pub(crate) fn without_centre(&self, what: &str) -> Result<(), Failure> {
+        if self.global.names_centre() { Err(not_from_centre(what)) } else { Ok(()) }
+    }
+
+    /// The centre, for what the broker cannot be asked. `what` begins the sentence.
+    pub(crate) fn need_centre(&self, what: &str) -> Result<Api, Failure> {
+        let missing = || Failure::new(Exit::Usage, format!("{what}: name a centre by --context or --api"));
+        self.centre()?.ok_or_else(missing)
+    }
+
     /// A client that publishes. Fails within ten seconds when no broker answers.
     pub(crate) async fn client(&self, broker: BrokerSettings) -> Result<Client, Failure> {
         Ok(self.impatiently(Client::connect(impatient(broker))).await?)
@@ -68,6 +84,12 @@ impl Session {
             }
         }
     }
+}
+
+/// Why a centre that is named does not help. `what` begins the sentence.
+pub(crate) fn not_from_centre(what: &str) -> Failure {
+    let text = "cannot be had from a centre: to ask the broker, leave out --api, --context and their variables";
+    Failure::new(Exit::Usage, format!("{what} {text}"))
 }
 
 fn impatient(mut broker: BrokerSettings) -> BrokerSettings {

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{PATIENCE, Running, Site};
-use leveret_testkit::{Broker, Postgres, eventually};
+use leveret_testkit::{Broker, FaultProxy, Postgres, eventually};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -202,7 +202,7 @@ async fn a_task_is_followed_from_its_publish_to_its_result() {
     site.run(&["workers", "resume", "default", "--everywhere"]).await.expect(0);
     eventually(PATIENCE, async || get("waits").await["state"] == "cancelled").await;
     assert_eq!(get("waits").await["started_at"], Value::Null);
-    let workers = site.run(&["centre", "workers", "--json"]).await.expect(0).json();
+    let workers = site.run(&["workers", "--json", "--context", "here"]).await.expect(0).json();
     assert_eq!(workers["workers"][0]["worker"], "w1");
     centre.stop().await;
 }
@@ -219,21 +219,230 @@ async fn dead_letters_are_replayed_in_the_background() {
     }
     worker.signal(Signal::SIGTERM);
     worker.ended().await;
-    let queues = async || site.run(&["centre", "queues", "--json"]).await.expect(0).json();
-    let counted = |queues: &Value| queues["items"][0]["queue"] == "default" && queues["items"][0]["dead"] == 3;
+    let here = async |arguments: &[&str]| site.run(&[arguments, &["--context", "here"]].concat()).await;
+    let queues = async || here(&["queues", "--json"]).await.expect(0).json();
+    let counted = |queues: &Value| queues["queues"][0]["queue"] == "default" && queues["queues"][0]["dead"] == 3;
     eventually(PATIENCE, async || counted(&queues().await)).await;
 
-    site.run(&["centre", "replay", "--queue", "default"]).await.expect(2);
-    let replayed =
-        site.run(&["centre", "replay", "--queue", "default", "--limit", "2", "--task", "fail", "--wait"]).await;
-    assert_eq!(replayed.expect(0).stdout, "done: 2 of 3 were moved or removed\n");
-    let purged =
-        site.run(&["centre", "purge", "--queue", "default", "--all", "--wait", "--json"]).await.expect(0).json();
+    // Both ways see the same.
+    for arguments in [&["dead", "list", "--json"][..], &["dead", "list", "--group", "--json"]] {
+        let (mut by_rest, mut by_amqp) = (here(arguments).await.expect(0).json(), site.run(arguments).await.json());
+        // One of those that are alike.
+        for seen in [&mut by_rest, &mut by_amqp] {
+            if let Some(group) = seen.pointer_mut("/groups/0") {
+                group.as_object_mut().unwrap().remove("example");
+            }
+        }
+        assert_eq!(by_rest, by_amqp, "{arguments:?}");
+    }
+    let letters = here(&["dead", "list", "--json"]).await.json()["dead_letters"].clone();
+    let ids: Vec<_> = letters.as_array().unwrap().iter().map(|letter| letter["id"].as_str().unwrap()).collect();
+    let few = here(&["dead", "list", "--queue", "default", "--id", ids[0], "--id", ids[1], "--json"]).await.expect(0);
+    assert_eq!(few.json()["dead_letters"].as_array().map(Vec::len), Some(2));
+    let text = here(&["dead", "show", ids[0]]).await.expect(0).stdout;
+    assert!(text.contains("no such luck"), "{text}");
+    assert!(here(&["dead", "show", "z"]).await.expect(1).stderr.contains("no dead letter has the id \"z\""));
+
+    here(&["dead", "amend", ids[0]]).await.expect(2);
+    let change = ["--payload", r#"{"hare":2}"#, "--header", "leveret-key=k7", "--stay"];
+    let amended = here(&[&["dead", "amend", ids[0]][..], &change].concat()).await.expect(0).stdout;
+    assert_eq!(amended, format!("the task {} is changed, and stays a dead letter\n", ids[0]));
+    let whole = here(&["dead", "show", ids[0], "--json"]).await.expect(0).json();
+    assert_eq!((&whole["body"], &whole["headers"]["leveret-key"]), (&json!({ "hare": 2 }), &json!("k7")));
+    here(&["dead", "amend", "z", "--task", "add"]).await.expect(1);
+
+    here(&["dead", "replay", "--queue", "default"]).await.expect(2);
+    let would = here(&["dead", "replay", "--queue", "default", "--all", "--limit", "2", "--dry-run"]).await.expect(0);
+    assert_eq!(would.stdout, "2 of 3 in default.dead would be replayed\n");
+    let replay = ["dead", "replay", "--queue", "default", "--limit", "2", "--task", "fail", "--wait"];
+    site.run(&replay).await.expect(2);
+    assert_eq!(here(&replay).await.expect(0).stdout, "done: 2 of 3 were moved or removed\n");
+    here(&["dead", "purge", "--queue", "default", "--all"]).await.expect(2);
+    let purge = ["dead", "purge", "--queue", "default", "--all", "--yes", "--wait", "--json"];
+    let purged = here(&purge).await.expect(0).json();
     assert_eq!((&purged["state"], &purged["done"]), (&json!("done"), &json!(1)));
     let operations = site.run(&["centre", "operations"]).await.expect(0).stdout;
     assert_eq!(operations.lines().count(), 3, "{operations}");
-    let missing = site.run(&["centre", "replay", "--queue", "nowhere", "--all"]).await.expect(1).stderr;
+    let missing = here(&["dead", "replay", "--queue", "nowhere", "--all"]).await.expect(1).stderr;
     assert!(missing.contains("nowhere"), "{missing}");
+    centre.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_are_steered_by_a_centre_that_is_named_and_by_no_other() {
+    let vhost = Broker::shared().await.vhost().await;
+    let limits = "[limits.api]\nconcurrency = 5\nper_worker = true\n";
+    let site = Site::at(vhost.url(), &format!("{CONFIG}\n{limits}"));
+    let centre = Centre::start(&site).await;
+    centre.remembered(&site).await;
+    let (mut first, mut second) = (site.start(&["worker", "--name", "w1"]), site.start(&["worker", "--name", "w2"]));
+    let here = async |arguments: &[&str]| site.run(&[arguments, &["--context", "here"]].concat()).await;
+    let workers = async || here(&["workers", "list", "--json"]).await.expect(0).json()["workers"].clone();
+    let both = |workers: &Value| {
+        let live = |worker: &&Value| worker["presence"] == "live" && worker["queues"][0]["attached"] == true;
+        workers.as_array().unwrap().iter().filter(live).count() == 2
+    };
+    eventually(PATIENCE, async || both(&workers().await)).await;
+    let of = async |name: &str| {
+        let workers = workers().await;
+        workers.as_array().unwrap().iter().find(|worker| worker["worker"] == name).cloned().unwrap()
+    };
+
+    // A worker announces itself before it listens to commands.
+    eventually(PATIENCE, async || here(&["workers", "concurrency", "default", "3", "--worker", "w1"]).await.code == 0)
+        .await;
+    eventually(PATIENCE, async || of("w1").await["queues"][0]["concurrency"] == 3).await;
+    assert_ne!(of("w2").await["queues"][0]["concurrency"], 3);
+    eventually(PATIENCE, async || here(&["workers", "pause", "default", "--reason", "it rains"]).await.code == 0).await;
+    let text = eventually(PATIENCE, async || {
+        let text = here(&["workers", "show", "w2"]).await.expect(0).stdout;
+        text.contains("paused: it rains (").then_some(text)
+    })
+    .await;
+    assert!(text.contains("ended     ") && text.contains("task      fail"), "{text}");
+    let running = here(&["workers", "running"]).await.expect(0).stdout;
+    assert_eq!(running, "nothing runs\n");
+    let resumed = here(&["workers", "resume", "default"]).await.expect(0).stdout;
+    assert_eq!(resumed.lines().filter(|line| line.ends_with("  ok")).count(), 2, "{resumed}");
+    let paused = here(&["workers", "pause", "default", "--everywhere", "--reason", "snow"]).await.expect(0).stdout;
+    assert!(paused.starts_with("paused everywhere, until it is resumed\n"), "{paused}");
+    for way in [&["queues"][..], &["queues", "--context", "here"]] {
+        let text = site.run(way).await.expect(0).stdout;
+        assert!(text.contains("\ndefault is paused everywhere: snow ("), "{text}");
+    }
+    here(&["workers", "resume", "default", "--everywhere"]).await.expect(0);
+
+    here(&["workers", "limit", "api", "--concurrency", "2"]).await.expect(0);
+    let limits = here(&["workers", "limits"]).await.expect(0).stdout;
+    assert!(limits.contains("to 2 by "), "{limits}");
+    let unknown = here(&["workers", "limit", "nobody", "--rate", "1/s"]).await.expect(1).stderr;
+    assert_eq!(unknown.lines().count(), 1, "{unknown}");
+
+    // What one way cannot do is one line.
+    for cannot in [
+        &["workers", "ping"][..],
+        &["workers", "log", "debug"],
+        &["workers", "cancel", "x"],
+        &["workers", "limit", "api", "--reset", "--worker", "w1"],
+        &["queues", "reshard", "default", "--to", "2"],
+    ] {
+        let refused = here(cannot).await.expect(2).stderr;
+        assert!(refused.contains("cannot be had from a centre") && refused.lines().count() == 1, "{refused}");
+    }
+    // The context is in use, and not named: so the broker is asked.
+    site.run(&["workers", "ping"]).await.expect(0);
+    let limits = site.run(&["workers", "limits"]).await.expect(0).stdout;
+    assert_eq!(limits.lines().filter(|line| line.starts_with("api ")).count(), 2, "{limits}");
+    let nobody = here(&["workers", "drain", "--worker", "w3"]).await.expect(1).stderr;
+    assert!(nobody.contains("no worker named \"w3\" is there"), "{nobody}");
+    here(&["workers", "stop"]).await.expect(2);
+
+    let instance = of("w1").await["instance"].as_str().unwrap().to_owned();
+    here(&["workers", "drain", "--instance", &instance]).await.expect(0);
+    eventually(PATIENCE, async || of("w1").await["state"] == "draining").await;
+    here(&["workers", "stop", "--all"]).await.expect(0);
+    assert_eq!((first.ended().await, second.ended().await), (0, 0));
+    centre.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_broker_it_answers_at_once_and_publishes_later() {
+    let vhost = Broker::shared().await.vhost().await;
+    let proxy = FaultProxy::to(vhost.url()).await;
+    proxy.refuse();
+    let site = Site::at(proxy.url(), "[centre]\naddress = \"127.0.0.1:0\"\n");
+    let begun = std::time::Instant::now();
+    let centre = Centre::start(&site).await;
+    assert!(begun.elapsed() < std::time::Duration::from_secs(8), "{:?}", begun.elapsed());
+    centre.remembered(&site).await;
+    let ready = reqwest::get(format!("{}/ready", centre.url)).await.unwrap();
+    let (status, text) = (ready.status().as_u16(), ready.text().await.unwrap());
+    assert!(status == 503 && text.contains("broker"), "{status} {text}");
+
+    let at = chrono::Utc::now() + chrono::Duration::seconds(1);
+    let at = at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    site.write("once.toml", &format!("[schedules.once]\nat = \"{at}\"\ntask = \"add\"\n"));
+    site.run(&["schedules", "apply", "-f", "once.toml"]).await.expect(0);
+    let tick =
+        async || site.run(&["schedules", "history", "once", "--json"]).await.expect(0).json()["ticks"][0].clone();
+    eventually(PATIENCE, async || tick().await.is_object()).await;
+    assert_eq!(tick().await["published_at"], Value::Null);
+    for unavailable in [&["queues"][..], &["workers", "pause", "default", "--everywhere"]] {
+        let refused = site.run(&[unavailable, &["--context", "here"]].concat()).await.expect(75).stderr;
+        assert_eq!(refused.lines().count(), 1, "{refused}");
+    }
+
+    proxy.resume();
+    eventually(PATIENCE, async || tick().await["published_at"].is_string()).await;
+    eventually(PATIENCE, async || vhost.exists("default").await).await;
+    let message = eventually(PATIENCE, async || vhost.take("default").await).await;
+    assert_eq!(message.id().as_deref(), tick().await["task_id"].as_str());
+    let url = format!("{}/ready", centre.url);
+    eventually(PATIENCE, async || reqwest::get(&url).await.unwrap().status().is_success()).await;
+    centre.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_it_is_asked_by_whoever_trusts_its_authority() {
+    let vhost = Broker::shared().await.vhost().await;
+    let site = Site::at(
+        vhost.url(),
+        "[centre]\naddress = \"localhost:0\"\n[centre.tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n",
+    );
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    site.write("key.pem", &made.signing_key.serialize_pem());
+    site.write("cert.pem", &made.cert.pem());
+    let centre = Centre::start(&site).await;
+    let url = centre.url.replace("127.0.0.1", "localhost").replace("[::1]", "localhost");
+    assert!(url.starts_with("https://localhost:"), "{url}");
+    site.write("token", centre.token.as_deref().unwrap());
+    let add = ["context", "add", "here", "--api", &url, "--token-file", "token"];
+    let distrusted = site.run(&add).await.expect(69).stderr;
+    assert!(distrusted.contains("certificate") && distrusted.lines().count() == 1, "{distrusted}");
+    site.run(&[&add[..], &["--ca", "nowhere.pem"]].concat()).await.expect(64);
+    site.write("empty.pem", "");
+    site.run(&[&add[..], &["--ca", "empty.pem"]].concat()).await.expect(64);
+    site.run(&[&add[..], &["--ca", "cert.pem"]].concat()).await.expect(0);
+    site.run(&["centre", "status"]).await.expect(0);
+    // The file is found from elsewhere too.
+    let contexts = site.read("leveret/contexts.toml");
+    assert!(contexts.contains(&format!("ca = \"{}\"", site.path("cert.pem").display())), "{contexts}");
+    let plain = url.replace("https:", "http:");
+    let token = site.read("token");
+    let refused = site.run(&["centre", "status", "--api", &plain, "--token", &token]).await;
+    assert!(refused.code != 0 && refused.stderr.lines().count() == 1, "{}", refused.stderr);
+    centre.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_watched_as_blocks_and_as_lines_of_json() {
+    let vhost = Broker::shared().await.vhost().await;
+    let site = Site::at(vhost.url(), CONFIG);
+    let centre = Centre::start(&site).await;
+    centre.remembered(&site).await;
+    let lists = [
+        &["schedules", "list"][..],
+        &["schedules", "history", "often"],
+        &["tasks", "list"],
+        &["workers", "list", "--context", "here"],
+        &["workers", "list"],
+        &["queues", "list", "--context", "here"],
+        &["queues", "list"],
+        &["centre", "status"],
+        &["centre", "operations"],
+    ];
+    for list in lists {
+        let mut watching = site.watch(&[list, &["--watch", "100ms", "--json"]].concat());
+        let seen = std::cell::Cell::new(0);
+        watching.until(|_| seen.replace(seen.get() + 1) >= 2).await;
+        let mut watching = site.start_printing(&[list, &["--watch", "100ms"]].concat());
+        // As often as it looks there is a block, and an empty line after it.
+        let blocks = |text: &str| text.split("\n\n").filter(|block| !block.trim().is_empty()).count();
+        eventually(PATIENCE, async || blocks(&site.read("printed")) >= 2).await;
+        assert!(!site.read("printed").contains('\x1b'), "{list:?}");
+        watching.signal(Signal::SIGINT);
+        assert_eq!(watching.ended().await, 0, "{list:?}");
+    }
     centre.stop().await;
 }
 
@@ -318,7 +527,7 @@ async fn two_centres_share_the_work_and_one_goes_on_alone() {
         let named = named.with_message_id(format!("id-{number}").try_into().unwrap());
         vhost.publish("leveret.dead", "default", named, "{}").await;
     }
-    let replay = ["centre", "replay", "--queue", "default", "--all", "--rate", "20/s"];
+    let replay = ["dead", "replay", "--queue", "default", "--all", "--rate", "20/s"];
     let begun = ask(&first.url, &replay).await;
     let (second_url, id) = (second.url.clone(), begun["id"].as_str().unwrap().to_owned());
     first.stop().await;

@@ -41,6 +41,12 @@ async fn a_dead_letter_is_listed_shown_replayed_and_removed() {
     assert!(text.contains("leveret-dead-reason: exhausted") && text.contains("\"hare\": 1"), "{text}");
     assert!(site.run(&["dead", "show", "z"]).await.expect(1).stderr.contains("\"z\""));
 
+    let amended = site.run(&["dead", "amend", "b", "--payload", "[2]", "--stay"]).await.expect(0).stdout;
+    assert_eq!(amended, "the task b is changed, and stays a dead letter\n");
+    assert_eq!(site.run(&["dead", "show", "b", "--json"]).await.expect(0).json()["body"], json!([2]));
+    site.run(&["dead", "amend", "z", "--payload", "[2]"]).await.expect(1);
+    site.run(&["dead", "amend", "b"]).await.expect(2);
+
     // What changes something wants to be told what.
     site.run(&["dead", "replay", "--queue", "default"]).await.expect(2);
     site.run(&["dead", "replay", "--all"]).await.expect(2);

@@ -56,11 +56,12 @@ impl Context {
         let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
         let (api, token) = (given(&global.api), given(&global.token));
         // A context that is named goes before variables that are set for good.
-        if let (Some(api), None) = (&api, &global.context) {
+        let context = given(&global.context);
+        if let (Some(api), None) = (&api, &context) {
             return Ok(Self { api: api.clone(), token, ..Self::default() });
         }
         let contexts = Contexts::read(global)?;
-        let name = given(&global.context).or(contexts.current).ok_or(ApiError::NoContext)?;
+        let name = context.or(contexts.current).ok_or(ApiError::NoContext)?;
         contexts.contexts.get(&name).cloned().ok_or(ApiError::UnknownContext { name })
     }
 }

@@ -107,7 +107,18 @@ impl ApiError {
             why = error.to_string();
             cause = error.source();
         }
+        if url.starts_with("https:") && why.contains("InvalidContentType") {
+            "it does not speak TLS: try http:// in place of https://".clone_into(&mut why);
+        }
         Self::Unreachable { url, why }
+    }
+
+    /// Nobody is let in without a token.
+    pub(super) fn without_token(url: &Url) -> Self {
+        let place = place(url);
+        let text =
+            format!("the centre at {place} takes a token: give --token, LEVERET_TOKEN or a context that has one");
+        Self::Refused { status: StatusCode::UNAUTHORIZED, text }
     }
 
     pub(super) fn refused(status: StatusCode, body: &[u8], url: &Url) -> Self {
@@ -129,6 +140,11 @@ impl ApiError {
             _ => text,
         };
         Self::Refused { status, text }
+    }
+
+    /// Whether there is no such thing.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Refused { status: StatusCode::NOT_FOUND, .. })
     }
 
     /// The exit code.

@@ -8,13 +8,13 @@ mod shown;
 use std::{fs, time::Duration};
 
 use leveret::TaskId;
-use reqwest::{Certificate, Client, Method, RequestBuilder, header};
+use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
 use url::Url;
 
 pub(crate) use contexts::{Context, Contexts};
 pub(crate) use error::ApiError;
-pub(crate) use shown::{Fields, Rows, Said, again, cell, cells, fields};
+pub(crate) use shown::{Fields, Rows, Said, cell, cells, fields, watched};
 
 /// How long a request may take: longer than the centre gives it.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -44,6 +44,9 @@ impl Api {
             let wrong = |why: String| ApiError::Authority { file: file.clone(), why };
             let pem = fs::read(file).map_err(|error| wrong(error.to_string()))?;
             let authorities = Certificate::from_pem_bundle(&pem).map_err(|error| wrong(error.to_string()))?;
+            if authorities.is_empty() {
+                return Err(wrong("there is none in it".to_owned()));
+            }
             http = http.tls_certs_only(authorities);
         }
         let path = format!("{}/api/v1/", base.path().trim_end_matches('/'));
@@ -91,6 +94,11 @@ impl Api {
         self.answer(self.request(Method::PUT, path, query)?.json(body)).await
     }
 
+    /// Changes a part of something, and reads the answer.
+    pub(crate) async fn patch<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> Result<T, ApiError> {
+        self.answer(self.request(Method::PATCH, path, &[])?.json(body)).await
+    }
+
     /// Removes something.
     pub(crate) async fn delete(&self, path: &[&str], query: &[(&str, String)]) -> Result<(), ApiError> {
         let request = self.request(Method::DELETE, path, query)?;
@@ -126,6 +134,9 @@ impl Api {
             return Ok(response);
         }
         let status = response.status();
+        if status == StatusCode::UNAUTHORIZED && self.token.is_none() {
+            return Err(ApiError::without_token(&self.base));
+        }
         Err(ApiError::refused(status, &response.bytes().await.unwrap_or_default(), &self.base))
     }
 }

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::{
-    failure::Failure,
+    failure::{Exit, Failure},
     output::{Output, Report, table, write_table},
 };
 
@@ -114,20 +114,35 @@ pub(crate) fn fields(value: &Value, names: &[(&'static str, &str)]) -> Vec<(&'st
     names.iter().map(|(name, pointer)| (*name, cell(value, pointer))).collect()
 }
 
-/// Shows something, and waits until it is to be looked at again: `false` when that is enough.
-pub(crate) async fn again(output: &Output, watch: Option<Duration>, report: &impl Report) -> Result<bool, Failure> {
+/// Looks and shows what is seen, once; or again and again, `watch` apart, until interrupted. On a terminal each look takes
+/// the place of the one before, elsewhere an empty line ends it.
+pub(crate) async fn watched<R: Report, L: Future<Output = Result<R, Failure>>>(
+    output: &Output,
+    watch: Option<Duration>,
+    look: impl Fn() -> L,
+) -> Result<Exit, Failure> {
     let Some(interval) = watch else {
-        output.report(report)?;
-        return Ok(false);
+        output.report(&look().await?)?;
+        return Ok(Exit::Done);
     };
-    if !output.is_json() && io::stdout().is_terminal() {
-        // Home, and everything below erased: what stands there stays still.
-        write!(io::stdout(), "\x1b[H\x1b[J")?;
-    }
-    output.report_line(report)?;
+    let watching = async {
+        loop {
+            let seen = look().await?;
+            let is_terminal = io::stdout().is_terminal();
+            if !output.is_json() && is_terminal {
+                // Home, and everything below erased: what stands there stays still.
+                write!(io::stdout(), "\x1b[H\x1b[J")?;
+            }
+            output.report_line(&seen)?;
+            if !output.is_json() && !is_terminal {
+                writeln!(io::stdout())?;
+            }
+            tokio::time::sleep(interval.max(SHORTEST)).await;
+        }
+    };
     tokio::select! {
-        () = tokio::time::sleep(interval.max(SHORTEST)) => Ok(true),
-        _ = tokio::signal::ctrl_c() => Ok(false),
+        ended = watching => ended,
+        _ = tokio::signal::ctrl_c() => Ok(Exit::Done),
     }
 }
 

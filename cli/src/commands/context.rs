@@ -95,6 +95,7 @@ impl ContextCommand {
                 if !contexts.contexts.contains_key(&name) {
                     return Err(ApiError::UnknownContext { name }.into());
                 }
+                session.output.remark(format!("{name} is asked from now on"));
                 contexts.current = Some(name);
             }
             Action::Remove(Removed { name }) => {
@@ -102,6 +103,10 @@ impl ContextCommand {
                     return Err(ApiError::UnknownContext { name }.into());
                 }
                 contexts.current = contexts.current.filter(|current| *current != name);
+                session.output.remark(match &contexts.current {
+                    Some(current) => format!("{name} is forgotten, {current} is asked"),
+                    None => format!("{name} is forgotten, and none is in use: see `leveret context use`"),
+                });
             }
             Action::List => {
                 let rows = contexts.contexts.into_iter().map(|(name, context)| Row {
@@ -138,16 +143,21 @@ impl Add {
                 Some(text.trim().to_owned())
             }
         };
-        let context = Context { api, token, ca: self.ca, namespace: self.namespace };
+        // It is to be found from elsewhere too.
+        let ca = self.ca.map(std::path::absolute).transpose()?;
+        let context = Context { api, token, ca, namespace: self.namespace };
         let client = Api::new(&context)?;
         if !self.unchecked {
             client.get::<serde_json::Value>(&["version"], &[]).await?;
         }
         contexts.contexts.insert(self.name.clone(), context);
-        if contexts.current.is_none() {
-            contexts.current = Some(self.name);
-        }
+        let current = contexts.current.get_or_insert_with(|| self.name.clone()).clone();
         contexts.write(&session.global)?;
+        session.output.remark(if current == self.name {
+            format!("{current} is remembered, and asked from now on")
+        } else {
+            format!("{} is remembered; {current} is still the one in use", self.name)
+        });
         Ok(Exit::Done)
     }
 }

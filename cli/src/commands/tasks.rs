@@ -7,7 +7,7 @@ use leveret::common::duration;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    api::{Fields, Rows, Said, again, cell, cells, fields},
+    api::{Fields, Rows, Said, cell, cells, fields, watched},
     commands::Namespace,
     failure::{Exit, Failure},
     session::Session,
@@ -203,7 +203,7 @@ impl List {
             ("error", self.error),
         ];
         query.extend(conditions.into_iter().filter_map(|(name, value)| Some((name, value?))));
-        loop {
+        watched(&session.output, self.watch, || async {
             let (items, more) = api.list::<Value>(&["tasks"], &query, self.limit).await?;
             let pointers =
                 ["/id", "/task", "/queue", "/state", "/attempt", "/worker", "/created_at", "/ended_at", "/error"];
@@ -214,21 +214,19 @@ impl List {
                 row
             };
             let rows = items.iter().map(row).collect();
-            let shown = Rows { rows, header, json: json!({ "tasks": items }), none: "no tasks" };
-            if !again(&session.output, self.watch, &shown).await? {
-                if more {
-                    session.output.remark("there are more: raise --limit");
-                }
-                return Ok(Exit::Done);
+            if more && self.watch.is_none() {
+                session.output.remark("there are more: raise --limit");
             }
-        }
+            Ok(Rows { rows, header, json: json!({ "tasks": items }), none: "no tasks" })
+        })
+        .await
     }
 }
 
 impl Get {
     async fn run(self, session: Session) -> Result<Exit, Failure> {
         let (api, _) = session.api()?;
-        loop {
+        watched(&session.output, self.watch, || async {
             let json: Value = api.get(&["tasks", &self.id], &[]).await?;
             let mut shown = fields(
                 &json,
@@ -262,10 +260,9 @@ impl Get {
             });
             shown.push(("attempts", attempts.collect::<Vec<_>>().join("\n")));
             shown.retain(|(_, value)| !value.is_empty() && value != "{}");
-            if !again(&session.output, self.watch, &Fields { json, fields: shown }).await? {
-                return Ok(Exit::Done);
-            }
-        }
+            Ok(Fields { json, fields: shown })
+        })
+        .await
     }
 }
 

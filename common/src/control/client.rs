@@ -162,7 +162,21 @@ impl Control {
         reason: Option<String>,
         patience: Duration,
     ) -> Result<Vec<Reply>, ControlError> {
-        let pause = Pause::everywhere(reason, Some(self.name()), Clock::system().now());
+        self.pause_everywhere_for(queue, reason, self.name(), patience).await
+    }
+
+    /// The same, for somebody else: `by` is who wants it.
+    ///
+    /// # Errors
+    /// [`ControlError`].
+    pub async fn pause_everywhere_for(
+        &self,
+        queue: &QueueName,
+        reason: Option<String>,
+        by: String,
+        patience: Duration,
+    ) -> Result<Vec<Reply>, ControlError> {
+        let pause = Pause::everywhere(reason, Some(by), Clock::system().now());
         self.flags.raise(queue, &pause).await?;
         self.tell_to_look(queue, Some(pause), patience).await
     }

@@ -288,6 +288,27 @@ async fn a_worker_is_looked_at_and_steered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_queue_is_paused_and_resumed_at_every_worker() {
+    let place = Place::new().await;
+    // Nobody need be there to hear it.
+    let early = place.site.send("POST", "/api/v1/queues/default/pause", &json!({"reason": "moving"}), 200).await;
+    assert_eq!(early, json!({"workers": []}));
+    let (_worker, instance) = place.working().await;
+    let pause = async || place.site.get(&format!("/api/v1/workers/{instance}")).await["queues"][0]["paused"].clone();
+    let paused = eventually(PATIENCE, async || Some(pause().await).filter(Value::is_object)).await;
+    assert_eq!((&paused["everywhere"], &paused["by"]), (&json!(true), &json!("admin of * by REST")), "{paused}");
+    let resume =
+        async || json(place.site.ask("POST", "/api/v1/queues/default/resume").send().await.unwrap(), 200).await;
+    let resumed = resume().await;
+    assert_eq!((&resumed["was_paused"], &resumed["workers"][0]["instance"]), (&json!(true), &json!(instance)));
+    eventually(PATIENCE, async || pause().await.is_null()).await;
+    assert_eq!(resume().await["was_paused"], false);
+    let log = place.site.get("/api/v1/audit?action=queue").await;
+    assert_eq!(log["items"].as_array().unwrap().len(), 3, "{log}");
+    problem(place.site.ask("POST", "/api/v1/queues/a%20b/resume").send().await.unwrap(), 404).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_limit_is_listed_and_changed() {
     let name = LimitName::new("api").unwrap();
     let limits = [(name, LimitSettings::concurrency(5))].into();

@@ -2,7 +2,6 @@
 
 mod asking;
 mod consul;
-mod moving;
 mod parts;
 mod run;
 
@@ -19,7 +18,8 @@ use crate::{
 /// were made over REST are left alone. SIGTERM and SIGINT end it with exit code 0, after what is on its way; a second signal
 /// ends it at once. Several centres may share one PostgreSQL.
 ///
-/// Its subcommands ask the centre of `leveret context`, or of --api.
+/// Its subcommands ask the centre of `leveret context`, or of --api. So do `leveret schedules`, `tasks` and `tokens`, and
+/// where a centre is named by --api or --context `leveret workers`, `queues` and `dead`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example: leveret centre --database sqlite:/var/lib/leveret/centre.db --address 127.0.0.1:9470",
@@ -35,10 +35,6 @@ pub(crate) struct Centre {
 #[derive(Debug, Subcommand)]
 enum Action {
     Status(asking::Status),
-    Queues(asking::Queues),
-    Workers(asking::Workers),
-    Replay(moving::Replay),
-    Purge(moving::Purge),
     Operations(asking::Operations),
     Cancel(asking::Cancel),
 }
@@ -48,10 +44,6 @@ impl Centre {
         match self.action {
             None => self.run.run(session).await,
             Some(Action::Status(status)) => status.run(session).await,
-            Some(Action::Queues(queues)) => queues.run(session).await,
-            Some(Action::Workers(workers)) => workers.run(session).await,
-            Some(Action::Replay(replay)) => replay.run(session).await,
-            Some(Action::Purge(purge)) => purge.run(session).await,
             Some(Action::Operations(operations)) => operations.run(session).await,
             Some(Action::Cancel(cancel)) => cancel.run(session).await,
         }

@@ -1,31 +1,32 @@
-//! `leveret dead`: look at dead letters, replay them, remove them.
+//! `leveret dead`: look at dead letters, put them right, replay them, remove them.
 
+mod amending;
+mod background;
 mod list;
 mod moving;
+mod place;
 mod selecting;
 mod show;
 
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
-use leveret::{
-    QueueName, UnixMillis,
-    common::{dead_letters::DeadLetters, link::Link},
-};
+use leveret::{QueueName, UnixMillis};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     failure::{Exit, Failure},
     session::Session,
-    settings::Settings,
     signals::Signals,
 };
 
-/// List, show, replay or remove dead letters
+/// List, show, amend, replay or remove dead letters
 ///
 /// A dead letter is a task that will not run again by itself: it failed too often, was rejected, or cannot be read.
 /// What no queue took is a lost message; `--lost` looks at those.
+///
+/// It asks the broker; where a centre is named, by --api, --context or their variables, it asks that.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: leveret dead list --group")]
+#[command(after_help = "Examples:\n  leveret dead list --group\n  leveret dead list --group --context production")]
 pub(crate) struct Dead {
     #[command(subcommand)]
     action: Action,
@@ -35,6 +36,7 @@ pub(crate) struct Dead {
 enum Action {
     List(list::List),
     Show(show::Show),
+    Amend(amending::Amend),
     Replay(moving::Replay),
     Purge(moving::Purge),
 }
@@ -44,16 +46,17 @@ impl Dead {
         match self.action {
             Action::List(list) => list.run(session).await,
             Action::Show(show) => show.run(session).await,
+            Action::Amend(amend) => amend.run(session).await,
             Action::Replay(replay) => replay.run(session).await,
             Action::Purge(purge) => purge.run(session).await,
         }
     }
 }
 
-/// Where to look: one queue, or every one that the configuration names.
+/// Where to look: one queue, or every one that is known.
 #[derive(Debug, Args)]
 struct Places {
-    /// Queue whose dead letters are meant [default: every queue of the configuration, and the lost]
+    /// Queue whose dead letters are meant [default: every queue of the configuration or the centre, and the lost]
     #[arg(long, value_name = "NAME")]
     queue: Option<QueueName>,
     /// The messages that no queue took
@@ -63,35 +66,11 @@ struct Places {
 
 impl Places {
     /// The places that are meant, those that are not there left out unless they were asked for by name.
-    async fn open(self, settings: &Settings, link: &Link) -> Result<Vec<DeadLetters>, Failure> {
-        let mut places = Vec::new();
-        if let Some(queue) = self.queue {
-            places.push(DeadLetters::of(link.clone(), queue)?);
-        } else if self.lost {
-            places.push(DeadLetters::lost(link.clone())?);
-        } else {
-            let topology = settings.topology()?;
-            for (queue, _) in topology.work_queues() {
-                let dead = DeadLetters::of(link.clone(), queue.clone())?;
-                if is_there(&dead).await? {
-                    places.push(dead);
-                }
-            }
-            let lost = DeadLetters::lost(link.clone())?;
-            if is_there(&lost).await? {
-                places.push(lost);
-            }
+    async fn open(&self, source: &place::Source) -> Result<Vec<place::Place>, Failure> {
+        match &self.queue {
+            None if !self.lost => source.places().await,
+            queue => Ok(vec![source.place(queue.as_ref())?]),
         }
-        Ok(places)
-    }
-}
-
-async fn is_there(dead: &DeadLetters) -> Result<bool, Failure> {
-    use leveret::common::dead_letters::DeadLettersError;
-    match dead.depth().await {
-        Ok(_) => Ok(true),
-        Err(DeadLettersError::NoQueue { .. }) => Ok(false),
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -111,6 +90,12 @@ fn stopped_by_signal() -> Result<CancellationToken, Failure> {
 pub(super) fn moment(at: Option<UnixMillis>) -> String {
     at.and_then(|at| DateTime::<Utc>::from_timestamp_millis(at.0))
         .map_or_else(|| "-".to_owned(), |at| at.format("%Y-%m-%d %H:%M:%SZ").to_string())
+}
+
+/// The same of a moment as RFC 3339 in UTC.
+fn to_second(at: Option<&str>) -> String {
+    let to_second = |at: &str| format!("{}Z", at.split(['.', 'Z']).next().unwrap_or_default().replace('T', " "));
+    at.map_or_else(|| "-".to_owned(), to_second)
 }
 
 /// The first line of a text, cut to so many characters.

@@ -1,95 +1,61 @@
 //! `leveret dead replay` and `leveret dead purge`.
 
-use std::{
-    io::{self, BufRead, IsTerminal, Write},
-    time::Duration,
-};
+use std::io::{self, BufRead, IsTerminal, Write};
 
 use clap::Args;
-use leveret::{
-    QueueName,
-    common::{
-        dead_letters::{DeadLetters, Tally},
-        link::Link,
-    },
-};
+use leveret::{Rate, common::dead_letters::Tally, producer::centre::operations::Request};
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
-use super::{selecting::Conditions, stopped_by_signal};
+use super::{
+    background::begin,
+    place::{Place, Source},
+    selecting::Target,
+    stopped_by_signal,
+};
 use crate::{
     failure::{Exit, Failure},
     output::Report,
     session::Session,
 };
 
-/// Which ones, and in which queue: said outright, for this changes something.
+/// How long a centre is waited for.
 #[derive(Debug, Args)]
-struct Target {
-    /// Queue whose dead letters are meant
-    #[arg(long, value_name = "NAME", required_unless_present = "lost")]
-    queue: Option<QueueName>,
-    /// The messages that no queue took
-    #[arg(long, conflicts_with = "queue")]
-    lost: bool,
-    /// All of them
+struct Background {
+    /// Wait until the centre has done it; without a centre this command does it, to its end
     #[arg(long)]
-    all: bool,
-    #[command(flatten)]
-    conditions: Conditions,
-    /// At most this many
-    #[arg(long, value_name = "COUNT")]
-    limit: Option<u64>,
+    wait: bool,
 }
 
-impl Target {
-    fn check(&self) -> Result<(), Failure> {
-        let text = match (self.all, self.conditions.is_empty()) {
-            (true, true) | (false, false) => return Ok(()),
-            (false, true) => "say which are meant: --all, or conditions such as --id, --reason or --task",
-            (true, false) => "--all leaves nothing to choose: give --all or conditions, not both",
-        };
-        Err(Failure::new(Exit::Usage, text))
+impl Background {
+    fn check(&self, session: &Session) -> Result<(), Failure> {
+        if self.wait { session.need_centre("--wait waits for a centre").map(drop) } else { Ok(()) }
     }
+}
 
-    fn open(&self, link: Link) -> Result<DeadLetters, Failure> {
-        Ok(match &self.queue {
-            Some(queue) => DeadLetters::of(link, queue.clone())?,
-            None => DeadLetters::lost(link)?,
-        })
-    }
-
-    fn selection(&self) -> leveret::common::dead_letters::Selection {
-        let selection = self.conditions.selection();
-        self.limit.iter().fold(selection, |selection, limit| selection.limit(*limit))
-    }
-
-    /// How many are meant, without changing anything.
-    async fn count(&self, dead: &DeadLetters, stop: &CancellationToken) -> Result<Tally, Failure> {
-        Ok(dead.browse(&self.selection(), stop, drop).await?)
-    }
-
-    /// An id that was asked for and is not there is an error; conditions that fit none are not.
-    fn exit(&self, tally: &Tally) -> Exit {
-        let missing = tally.matched == 0 && !self.conditions.ids().is_empty();
-        if missing || tally.stopped { Exit::Failed } else { Exit::Done }
-    }
+/// An id that was asked for and is not there is an error; conditions that fit none are not.
+fn exit(request: &Request, matched: u64, stopped: bool) -> Exit {
+    let missing = matched == 0 && !request.only.ids.is_empty();
+    if missing || stopped { Exit::Failed } else { Exit::Done }
 }
 
 /// Send dead letters back to their queue, where their attempts count anew
 ///
 /// The broker itself moves each, so an interrupted replay, even by SIGKILL, loses none and doubles none: run it again
 /// and it goes on. Lost messages are published again and then removed; of those a killed replay can double one.
+/// A centre that is named replays in the background: that goes on when this command ends, and when the centre does.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  leveret dead replay --queue mail --all --rate 500/s\n  \
-                        leveret dead replay --queue mail --reason timeout --dry-run")]
+                        leveret dead replay --queue mail --reason timeout --dry-run\n  \
+                        leveret dead replay --queue mail --reason timeout --context production --wait")]
 pub(super) struct Replay {
-    /// No faster than this, such as 500/s or 30/m
-    #[arg(long, value_name = "RATE", value_parser = rate)]
-    rate: Option<Duration>,
+    /// No faster than this, such as 500/s or 30/min
+    #[arg(long, value_name = "RATE")]
+    rate: Option<Rate>,
     /// Only count what would be replayed
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    background: Background,
     #[command(flatten)]
     target: Target,
 }
@@ -97,8 +63,6 @@ pub(super) struct Replay {
 #[derive(Serialize)]
 struct Replayed {
     queue: String,
-    /// How many were looked at.
-    seen: u64,
     matched: u64,
     replayed: u64,
     /// How many are in the dead-letter queue now.
@@ -109,35 +73,44 @@ struct Replayed {
 
 impl Replay {
     pub(super) async fn run(self, session: Session) -> Result<Exit, Failure> {
-        self.target.check()?;
-        let settings = session.settings()?;
-        let pool = session.admin(settings.broker).await?;
-        let dead = self.target.open(pool.link().clone())?;
+        let request = self.target.request(self.rate)?;
+        self.background.check(&session)?;
+        let source = Source::open(&session).await?;
+        let place = source.place(self.target.queue.as_ref())?;
         let stop = stopped_by_signal()?;
-        let tally = if self.dry_run {
-            self.target.count(&dead, &stop).await?
-        } else {
-            let bar = session.output.progress(Some(dead.depth().await?), "replaying");
-            let progress = |tally: &Tally| {
-                bar.set_length(tally.depth);
-                bar.set_position(tally.seen);
-            };
-            let replayed = dead.replay(&self.target.selection(), self.rate, &stop, progress).await;
-            bar.finish_and_clear();
-            replayed?
+        let (replayed, exit) = match &place {
+            _ if self.dry_run => {
+                let (matched, left) = place.count(&request, &stop).await?;
+                let queue = place.queue();
+                (
+                    Replayed { queue, matched, replayed: 0, left, stopped: false, dry_run: true },
+                    exit(&request, matched, false),
+                )
+            }
+            Place::Centre { api, .. } => {
+                let queue = self.target.queue.as_ref();
+                return begin(api, &session, "replay", queue, &request, self.background.wait).await;
+            }
+            Place::Broker(dead) => {
+                let bar = session.output.progress(Some(dead.depth().await?), "replaying");
+                let progress = |tally: &Tally| {
+                    bar.set_length(tally.depth);
+                    bar.set_position(tally.seen);
+                };
+                let interval = request.rate.map(|rate| rate.interval());
+                let replayed = dead.replay(&request.selection(0), interval, &stop, progress).await;
+                bar.finish_and_clear();
+                let Tally { matched, settled, stopped, .. } = replayed?;
+                let (queue, left) = (dead.queue(), dead.depth().await?);
+                (
+                    Replayed { queue, matched, replayed: settled, left, stopped, dry_run: false },
+                    exit(&request, matched, stopped),
+                )
+            }
         };
-        let left = dead.depth().await?;
-        pool.link().close().await;
-        session.output.report(&Replayed {
-            queue: dead.queue(),
-            seen: tally.seen,
-            matched: tally.matched,
-            replayed: tally.settled,
-            left,
-            stopped: tally.stopped,
-            dry_run: self.dry_run,
-        })?;
-        Ok(self.target.exit(&tally))
+        source.close().await;
+        session.output.report(&replayed)?;
+        Ok(exit)
     }
 }
 
@@ -153,12 +126,16 @@ impl Report for Replayed {
 }
 
 /// Remove dead letters for good
+///
+/// A centre that is named removes them in the background.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: leveret dead purge --queue mail --reason expired --older-than 30days")]
 pub(super) struct Purge {
     /// Do not ask
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    background: Background,
     #[command(flatten)]
     target: Target,
 }
@@ -173,30 +150,36 @@ struct Purged {
 
 impl Purge {
     pub(super) async fn run(self, session: Session) -> Result<Exit, Failure> {
-        self.target.check()?;
+        let request = self.target.request(None)?;
+        self.background.check(&session)?;
         if !self.yes && !io::stdin().is_terminal() {
             return Err(Failure::new(Exit::Usage, "there is nobody to ask: give --yes to remove without asking"));
         }
-        let settings = session.settings()?;
-        let pool = session.admin(settings.broker).await?;
-        let dead = self.target.open(pool.link().clone())?;
+        let source = Source::open(&session).await?;
+        let place = source.place(self.target.queue.as_ref())?;
         let stop = stopped_by_signal()?;
         if !self.yes {
-            let meant = self.target.count(&dead, &stop).await?.matched;
-            if !ask(meant, dead.queue()).await? {
-                pool.link().close().await;
+            let (meant, _) = place.count(&request, &stop).await?;
+            if !ask(meant, place.queue()).await? {
+                source.close().await;
                 return Err(Failure::new(Exit::Failed, "nothing was removed"));
             }
         }
+        let dead = match &place {
+            Place::Centre { api, .. } => {
+                let queue = self.target.queue.as_ref();
+                return begin(api, &session, "purge", queue, &request, self.background.wait).await;
+            }
+            Place::Broker(dead) => dead,
+        };
         let bar = session.output.progress(Some(dead.depth().await?), "removing");
-        let purged = dead.purge(&self.target.selection(), &stop, |tally| bar.set_position(tally.seen)).await;
+        let purged = dead.purge(&request.selection(0), &stop, |tally| bar.set_position(tally.seen)).await;
         bar.finish_and_clear();
-        let tally = purged?;
-        let left = dead.depth().await?;
-        pool.link().close().await;
-        let (queue, stopped) = (dead.queue(), tally.stopped);
-        session.output.report(&Purged { queue, purged: tally.settled, left, stopped })?;
-        Ok(self.target.exit(&tally))
+        let Tally { matched, settled, stopped, .. } = purged?;
+        let (queue, left) = (dead.queue(), dead.depth().await?);
+        source.close().await;
+        session.output.report(&Purged { queue, purged: settled, left, stopped })?;
+        Ok(exit(&request, matched, stopped))
     }
 }
 
@@ -217,34 +200,4 @@ async fn ask(count: u64, queue: String) -> Result<bool, Failure> {
         Ok::<_, io::Error>(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     });
     Ok(asked.await??)
-}
-
-/// Reads `500/s`, `30/m` or `100/h` as the time between two.
-fn rate(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no rate: write a count and s, m or h, such as 500/s or 30/m");
-    let (count, unit) = text.split_once('/').ok_or_else(wrong)?;
-    let seconds = match unit.trim() {
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3_600.0,
-        _ => return Err(wrong()),
-    };
-    match count.trim().parse::<u32>() {
-        Ok(count) if count > 0 => Ok(Duration::from_secs_f64(seconds / f64::from(count))),
-        _ => Err(wrong()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rate_is_a_count_and_a_unit_of_time() {
-        assert_eq!(rate("500/s"), Ok(Duration::from_millis(2)));
-        assert_eq!(rate("30 / m"), Ok(Duration::from_secs(2)));
-        for text in ["500", "0/s", "-1/s", "5/d", "/s"] {
-            assert!(rate(text).is_err(), "{text}");
-        }
-    }
 }

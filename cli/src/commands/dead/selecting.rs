@@ -4,9 +4,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use leveret::{
-    UnixMillis,
-    common::{dead_letters::Selection, duration},
+    QueueName, Rate, UnixMillis,
+    common::duration,
+    producer::centre::operations::{self, Request},
 };
+
+use crate::failure::{Exit, Failure};
 
 /// Conditions on dead letters; all that are given must hold.
 #[derive(Clone, Debug, Default, Args)]
@@ -33,35 +36,49 @@ pub(super) struct Conditions {
 }
 
 impl Conditions {
-    /// Whether no condition is given.
-    pub(super) fn is_empty(&self) -> bool {
-        self.selection().is_all()
-    }
-
-    /// The ids that are asked for.
-    pub(super) fn ids(&self) -> &[String] {
-        &self.id
-    }
-
-    pub(super) fn selection(&self) -> Selection {
+    /// As a centre takes them, with moments in place of ages.
+    pub(super) fn meant(&self) -> operations::Conditions {
         let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = UnixMillis(i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX));
-        let mut selection = self.id.iter().fold(Selection::all(), |selection, id| selection.id(id));
-        if let Some(reason) = &self.reason {
-            selection = selection.reason(reason);
+        operations::Conditions {
+            ids: self.id.iter().cloned().collect(),
+            reason: self.reason.clone(),
+            task: self.task.clone(),
+            error: self.error.clone(),
+            failed_before: self.older_than.map(|age| now - age),
+            failed_after: self.newer_than.map(|age| now - age),
         }
-        if let Some(task) = &self.task {
-            selection = selection.task(task);
-        }
-        if let Some(error) = &self.error {
-            selection = selection.error(error);
-        }
-        if let Some(age) = self.older_than {
-            selection = selection.failed_before(now - age);
-        }
-        if let Some(age) = self.newer_than {
-            selection = selection.failed_after(now - age);
-        }
-        selection
+    }
+}
+
+/// Which ones, and in which queue: said outright, for this changes something.
+#[derive(Debug, Args)]
+pub(super) struct Target {
+    /// Queue whose dead letters are meant
+    #[arg(long, value_name = "NAME", required_unless_present = "lost")]
+    pub(super) queue: Option<QueueName>,
+    /// The messages that no queue took
+    #[arg(long, conflicts_with = "queue")]
+    lost: bool,
+    /// All of them
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    conditions: Conditions,
+    /// At most this many
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+}
+
+impl Target {
+    /// What is asked for.
+    pub(super) fn request(&self, rate: Option<Rate>) -> Result<Request, Failure> {
+        let only = self.conditions.meant();
+        let text = match (self.all, only.is_empty()) {
+            (true, true) | (false, false) => return Ok(Request { only, all: self.all, limit: self.limit, rate }),
+            (false, true) => "say which are meant: --all, or conditions such as --id, --reason or --task",
+            (true, false) => "--all leaves nothing to choose: give --all or conditions, not both",
+        };
+        Err(Failure::new(Exit::Usage, text))
     }
 }

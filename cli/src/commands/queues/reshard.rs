@@ -19,6 +19,7 @@ use crate::{
 ///
 /// No task is lost or doubled, and those of one key keep their order: a shard that takes over keys waits until what was
 /// published before is done. To remove a shard waits until workers have run what is in it. Ended half way, run it again.
+/// It asks the broker; a centre cannot be asked to do it.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: leveret queues reshard mail --to 8")]
 pub(super) struct Reshard {
@@ -31,6 +32,7 @@ pub(super) struct Reshard {
 
 impl Reshard {
     pub(super) async fn run(self, session: Session) -> Result<Exit, Failure> {
+        session.without_centre("`queues reshard`")?;
         let settings = session.settings()?;
         let topology = settings.topology_of([self.queue.clone()])?;
         let configured = settings.queue(&self.queue).shards;

@@ -7,7 +7,7 @@ use leveret::common::duration;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    api::{Api, Fields, Rows, Said, again, cell, cells, fields},
+    api::{Api, Fields, Rows, Said, cell, cells, fields, watched},
     commands::Namespace,
     failure::{Exit, Failure},
     session::Session,
@@ -138,7 +138,7 @@ impl List {
         query.extend(self.text.map(|text| ("text", text)));
         query.extend(self.paused.map(|paused| ("paused", paused.to_string())));
         query.extend(self.source.map(|source| ("source", source)));
-        loop {
+        watched(&session.output, self.watch, || async {
             let (items, more) = api.list::<Value>(&["schedules"], &query, self.limit).await?;
             if more && self.watch.is_none() {
                 session.output.remark("there are more: raise --limit");
@@ -152,11 +152,9 @@ impl List {
             });
             let rows = rows.collect();
             let header = ["namespace", "name", "when", "task", "queue", "next", "last", "state"];
-            let shown = Rows { rows, header, json: json!({ "schedules": items }), none: "no schedules" };
-            if !again(&session.output, self.watch, &shown).await? {
-                return Ok(Exit::Done);
-            }
-        }
+            Ok(Rows { rows, header, json: json!({ "schedules": items }), none: "no schedules" })
+        })
+        .await
     }
 }
 
@@ -223,7 +221,9 @@ impl Get {
             ],
         ));
         let times = preview["times"].as_array().cloned().unwrap_or_default();
-        shown.push(("next runs", times.iter().map(|time| cell(time, "/local")).collect::<Vec<_>>().join("\n")));
+        let left = schedule["runs_left"].as_u64().and_then(|left| usize::try_from(left).ok());
+        let times = times.iter().take(left.unwrap_or(usize::MAX));
+        shown.push(("next runs", times.map(|time| cell(time, "/local")).collect::<Vec<_>>().join("\n")));
         shown.push(("warnings", cell(&preview, "/warnings")));
         schedule["preview"] = preview;
         session.output.report(&Fields { json: schedule, fields: shown })?;
@@ -285,17 +285,15 @@ impl Backfill {
 impl History {
     pub(super) async fn run(self, session: Session) -> Result<Exit, Failure> {
         let (api, query) = self.of.api(&session)?;
-        loop {
+        watched(&session.output, self.watch, || async {
             let (items, _) = api.list::<Value>(&self.of.path(&["ticks"]), &query, self.limit).await?;
             let pointers =
                 ["/scheduled_at", "/kind", "/number", "/state", "/published_at", "/ended_at", "/task_id", "/reason"];
             let header = ["scheduled", "kind", "number", "state", "published", "ended", "task id", "reason"];
             let rows = items.iter().map(|item| cells(item, pointers)).collect();
-            let shown = Rows { rows, header, json: json!({ "ticks": items }), none: "no ticks so far" };
-            if !again(&session.output, self.watch, &shown).await? {
-                return Ok(Exit::Done);
-            }
-        }
+            Ok(Rows { rows, header, json: json!({ "ticks": items }), none: "no ticks so far" })
+        })
+        .await
     }
 }
 

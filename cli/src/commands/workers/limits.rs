@@ -9,16 +9,16 @@ use leveret::common::{
 };
 use serde::Serialize;
 
-use super::{Patience, Whom, control, running::send_if_any};
+use super::{Patience, Whom, centre, control, running::send_if_any};
 use crate::{
     failure::{Exit, Failure},
     output::{Report, number, table, write_table},
-    session::Session,
+    session::{Session, not_from_centre},
 };
 
 /// List the limits that workers keep to, and how much they admit now
 ///
-/// Workers that do not know the question are left out.
+/// A centre says how many workers agree on each, and who changed it. Workers that do not know the question are left out.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: leveret workers limits --worker mail-1")]
 pub(super) struct Limits {
@@ -43,6 +43,12 @@ struct Listed {
 
 impl Limits {
     pub(super) async fn run(self, session: Session) -> Result<Exit, Failure> {
+        if let Some(api) = session.centre()? {
+            return match self.whom.target() {
+                None => centre::limits(&api, &session).await,
+                Some(_) => Err(not_from_centre("the limits of some workers alone")),
+            };
+        }
         let control = control(&session).await?;
         let target = self.whom.target().unwrap_or(Target::All);
         let mut limits = Vec::new();

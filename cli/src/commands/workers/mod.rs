@@ -1,10 +1,12 @@
 //! `leveret workers`: see which workers there are, and steer them.
 
+mod centre;
 mod limits;
 mod list;
 mod pausing;
 mod running;
 mod show;
+mod shown;
 mod steering;
 
 use std::time::Duration;
@@ -23,12 +25,14 @@ use crate::{
 
 /// List the workers that run, and steer them
 ///
-/// Workers are asked over the broker. Who may write to the exchange of control may steer them.
+/// They ask the broker; where a centre is named, by --api, --context or their variables, they ask that. Over the broker
+/// whoever may write to the exchange of control may steer, over a centre an operator whose token is for all namespaces.
+/// A centre cannot be asked to `ping`, `log` and `cancel`; `limits` takes one.
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "Examples:\n  leveret workers\n  leveret workers running\n  leveret workers pause mail --everywhere --reason \
-                  maintenance\n  leveret workers stop --worker mail-1"
+                  maintenance\n  leveret workers stop --worker mail-1\n  leveret workers drain --worker mail-1 --context production"
 )]
 pub(crate) struct Workers {
     #[command(subcommand)]
@@ -39,6 +43,7 @@ pub(crate) struct Workers {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    List(list::List),
     Show(show::Show),
     Running(running::Running),
     Cancel(running::Cancel),
@@ -57,6 +62,7 @@ impl Workers {
     pub(crate) async fn run(self, session: Session) -> Result<Exit, Failure> {
         match self.action {
             None => self.list.run(session).await,
+            Some(Action::List(list)) => list.run(session).await,
             Some(Action::Show(show)) => show.run(session).await,
             Some(Action::Running(running)) => running.run(session).await,
             Some(Action::Cancel(cancel)) => cancel.run(session).await,
@@ -76,7 +82,7 @@ impl Workers {
 /// How long to wait for answers.
 #[derive(Debug, Args)]
 struct Patience {
-    /// How long workers have to answer; what they have not begun by then they do not do
+    /// How long workers have to answer, and what they have not begun by then they do not do; a centre gives them 2s
     #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "1s")]
     wait: Duration,
 }

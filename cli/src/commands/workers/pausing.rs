@@ -6,7 +6,10 @@ use leveret::{
     common::control::{Command, Target},
 };
 
-use super::{Patience, Whom, control, steering::Done};
+use super::{
+    Patience, Whom, centre, control,
+    steering::{Done, answered, send},
+};
 use crate::{
     failure::{Exit, Failure},
     session::Session,
@@ -35,18 +38,20 @@ pub(super) struct Pause {
 
 impl Pause {
     pub(super) async fn run(self, session: Session) -> Result<Exit, Failure> {
-        let control = control(&session).await?;
-        if self.everywhere {
-            let replies = control.pause_everywhere(&self.queue, self.reason, self.patience.wait).await?;
-            let done = Done::everywhere("pause", replies, "paused everywhere, until it is resumed");
-            return done.report(&session, &control).await;
+        let Self { queue, everywhere, reason, whom, patience } = self;
+        if everywhere && let Some(api) = session.centre()? {
+            return centre::pause_everywhere(&api, &session, &queue, reason).await;
         }
-        let by = Some(control.name());
-        let target = self.whom.target().unwrap_or(Target::Queue(self.queue.clone()));
-        let command = Command::Pause { queue: self.queue, reason: self.reason, by };
-        let replies = control.send(&target, &command, self.patience.wait).await?;
+        if everywhere {
+            let control = control(&session).await?;
+            let replies = control.pause_everywhere(&queue, reason, patience.wait).await?;
+            control.link().close().await;
+            return Done::paused(answered(replies)).report(&session.output);
+        }
+        let target = whom.target().unwrap_or(Target::Queue(queue.clone()));
+        let done = send(&session, &target, Command::Pause { queue, reason, by: None }, patience).await?;
         session.output.remark("workers that start later are not paused: see --everywhere");
-        Done::new(&command, replies).report(&session, &control).await
+        Ok(done)
     }
 }
 
@@ -66,15 +71,17 @@ pub(super) struct Resume {
 
 impl Resume {
     pub(super) async fn run(self, session: Session) -> Result<Exit, Failure> {
-        let control = control(&session).await?;
-        if self.everywhere {
-            let (was_paused, replies) = control.resume_everywhere(&self.queue, self.patience.wait).await?;
-            let text = if was_paused { "resumed everywhere" } else { "was not paused everywhere" };
-            return Done::everywhere("resume", replies, text).report(&session, &control).await;
+        let Self { queue, everywhere, whom, patience } = self;
+        if everywhere && let Some(api) = session.centre()? {
+            return centre::resume_everywhere(&api, &session, &queue).await;
         }
-        let target = self.whom.target().unwrap_or(Target::Queue(self.queue.clone()));
-        let command = Command::Resume { queue: self.queue };
-        let replies = control.send(&target, &command, self.patience.wait).await?;
-        Done::new(&command, replies).report(&session, &control).await
+        if everywhere {
+            let control = control(&session).await?;
+            let (was_paused, replies) = control.resume_everywhere(&queue, patience.wait).await?;
+            control.link().close().await;
+            return Done::resumed(was_paused, answered(replies)).report(&session.output);
+        }
+        let target = whom.target().unwrap_or(Target::Queue(queue.clone()));
+        send(&session, &target, Command::Resume { queue }, patience).await
     }
 }

@@ -7,16 +7,21 @@ use std::{
 
 use clap::Args;
 use leveret::{
-    Clock, QueueName, TaskId,
+    Clock, QueueName, TaskId, UnixMillis,
     common::{
-        control::{Answer, Command, Control, ControlError, Outcome, Reply, RunningTask, Target},
+        control::{Answer, Command, Control, ControlError, Outcome, Reply, Target},
         duration,
     },
 };
 use serde::Serialize;
+use serde_json::Value;
 
-use super::{Patience, Whom, control, list::age};
+use super::{
+    Patience, Whom, centre, control,
+    shown::{age, read_moment},
+};
 use crate::{
+    api::cell,
     commands::dead::cut,
     failure::{Exit, Failure},
     output::{Report, number, table, write_table},
@@ -36,12 +41,13 @@ pub(super) struct Running {
     patience: Patience,
 }
 
+/// A task that runs, as its worker or a centre says it.
 #[derive(Debug, Serialize)]
 struct Row {
     worker: String,
     instance: String,
     #[serde(flatten)]
-    task: RunningTask,
+    task: Value,
     ran_ms: u64,
 }
 
@@ -54,25 +60,43 @@ struct Listed {
 
 impl Running {
     pub(super) async fn run(self, session: Session) -> Result<Exit, Failure> {
-        let control = control(&session).await?;
         let target = self.whom.target().or(self.queue.clone().map(Target::Queue)).unwrap_or(Target::All);
-        let replies = send_if_any(&control, &target, &Command::Running { queue: self.queue }, self.patience).await?;
         let now = Clock::system().now();
-        let (mut tasks, mut all) = (Vec::new(), 0);
-        for reply in replies {
-            let Outcome::Answer(Answer::Running { tasks: running, total }) = reply.outcome else { continue };
-            all += total;
-            tasks.extend(running.into_iter().map(|task| Row {
-                worker: reply.worker.clone(),
-                instance: reply.instance.to_string(),
-                ran_ms: u64::try_from(now.since(task.since).as_millis()).unwrap_or(u64::MAX),
-                task,
-            }));
+        let mut listed = Listed { tasks: Vec::new(), total: 0 };
+        if let Some(api) = session.centre()? {
+            for (worker, instance, answer) in centre::running(&api, &target).await? {
+                let meant = |task: &Value| self.queue.as_ref().is_none_or(|queue| task["queue"] == queue.as_str());
+                let tasks = answer["tasks"].as_array().into_iter().flatten().filter(|task| meant(task));
+                let tasks: Vec<_> = tasks.map(|task| Row::new(&worker, &instance, task.clone(), now)).collect();
+                // A centre counts those of all queues.
+                let total = answer["total"].as_u64().filter(|_| self.queue.is_none());
+                listed.total += total.and_then(|total| usize::try_from(total).ok()).unwrap_or(tasks.len());
+                listed.tasks.extend(tasks);
+            }
+        } else {
+            let control = control(&session).await?;
+            let command = Command::Running { queue: self.queue };
+            for reply in send_if_any(&control, &target, &command, self.patience).await? {
+                let Outcome::Answer(Answer::Running { tasks, total }) = reply.outcome else { continue };
+                listed.total += total;
+                for task in tasks {
+                    let task = serde_json::to_value(task)?;
+                    listed.tasks.push(Row::new(&reply.worker, &reply.instance.to_string(), task, now));
+                }
+            }
+            control.link().close().await;
         }
-        tasks.sort_by_key(|row| row.task.since);
-        session.output.report(&Listed { tasks, total: all })?;
-        control.link().close().await;
+        listed.tasks.sort_by_key(|row| std::cmp::Reverse(row.ran_ms));
+        session.output.report(&listed)?;
         Ok(Exit::Done)
+    }
+}
+
+impl Row {
+    fn new(worker: &str, instance: &str, task: Value, now: UnixMillis) -> Self {
+        let ran = read_moment(&task["since"]).map(|since| now.since(since)).unwrap_or_default();
+        let ran_ms = u64::try_from(ran.as_millis()).unwrap_or(u64::MAX);
+        Self { worker: worker.to_owned(), instance: instance.to_owned(), task, ran_ms }
     }
 }
 
@@ -83,16 +107,17 @@ impl Report for Listed {
         }
         let mut rows = table(["id", "task", "queue", "attempt", "runs for", "progress", "worker"]);
         for Row { worker, task, ran_ms, .. } in &self.tasks {
-            let progress = task.progress.as_ref().map_or_else(String::new, |progress| {
-                let of = progress.total.map(|total| format!("/{total}")).unwrap_or_default();
-                let note = progress.note.as_deref().map(|note| format!(" {}", cut(note, 40))).unwrap_or_default();
-                format!("{}{of}{note}", progress.cursor)
-            });
+            let progress =
+                task.get("progress").filter(|progress| progress.is_object()).map_or_else(String::new, |progress| {
+                    let of = progress["total"].as_u64().map(|total| format!("/{total}")).unwrap_or_default();
+                    let note = progress["note"].as_str().map(|note| format!(" {}", cut(note, 40))).unwrap_or_default();
+                    format!("{}{of}{note}", progress["cursor"])
+                });
             rows.add_row(vec![
-                task.id.to_string().into(),
-                task.task.as_str().into(),
-                task.queue.to_string().into(),
-                number(task.attempt),
+                cell(task, "/id").into(),
+                cell(task, "/task").into(),
+                cell(task, "/queue").into(),
+                number(cell(task, "/attempt")),
                 number(age(std::time::Duration::from_millis(*ran_ms))),
                 progress.into(),
                 worker.as_str().into(),
@@ -143,6 +168,7 @@ struct Cancelled {
 
 impl Cancel {
     pub(super) async fn run(self, session: Session) -> Result<Exit, Failure> {
+        session.without_centre("`workers cancel` (there is `tasks cancel`)")?;
         let control = control(&session).await?;
         let target = self.whom.target().unwrap_or(Target::All);
         let command = match self.task {

@@ -1,23 +1,18 @@
 //! `leveret workers show`.
 
-use std::io::{self, Write};
-
 use clap::Args;
-use leveret::common::{
-    control::{Answer, Command, Outcome, Target},
-    registry::Announcement,
-};
-use serde::Serialize;
+use leveret::common::control::{Answer, Command, Outcome, Target};
+use serde_json::Value;
 
-use super::{Patience, control, list::age};
+use super::{Patience, centre, control, shown::Whole};
 use crate::{
-    commands::dead::moment,
     failure::{Exit, Failure},
-    output::Report,
     session::Session,
 };
 
 /// Show all that workers say about themselves: queues, tasks, and the JSON Schemas of their arguments
+///
+/// A centre shows how many attempts have ended, and no schemas.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: leveret workers show mail-1")]
 pub(super) struct Show {
@@ -28,63 +23,25 @@ pub(super) struct Show {
     patience: Patience,
 }
 
-#[derive(Debug, Serialize)]
-struct Shown {
-    workers: Vec<Announcement>,
-}
-
 impl Show {
     pub(super) async fn run(self, session: Session) -> Result<Exit, Failure> {
-        let control = control(&session).await?;
         let target = self.whom.parse().map_or(Target::Worker(self.whom), Target::Instance);
+        if let Some(api) = session.centre()? {
+            session.output.report(&Whole { workers: centre::whole(&api, &target).await? })?;
+            return Ok(Exit::Done);
+        }
+        let control = control(&session).await?;
         let replies = control.send(&target, &Command::Announce {}, self.patience.wait).await?;
         let workers = replies.into_iter().filter_map(|reply| match reply.outcome {
-            Outcome::Answer(Answer::Announcement(announcement)) => Some(*announcement),
+            Outcome::Answer(Answer::Announcement(announcement)) => Some(serde_json::to_value(announcement)),
             _ => None,
         });
-        let shown = Shown { workers: workers.collect() };
-        if shown.workers.is_empty() {
+        let workers: Vec<Value> = workers.collect::<Result<_, _>>()?;
+        if workers.is_empty() {
             return Err(Failure::new(Exit::NoAnswer, "it is there, but has not answered: give it longer with --wait"));
         }
-        session.output.report(&shown)?;
+        session.output.report(&Whole { workers })?;
         control.link().close().await;
         Ok(Exit::Done)
-    }
-}
-
-impl Report for Shown {
-    fn text(&self, out: &mut dyn Write) -> io::Result<()> {
-        for (number, Announcement { beat, about }) in self.workers.iter().enumerate() {
-            if number > 0 {
-                writeln!(out)?;
-            }
-            writeln!(out, "worker    {}", beat.worker)?;
-            writeln!(out, "instance  {}", beat.instance)?;
-            writeln!(out, "host      {}, process {}", about.host.as_deref().unwrap_or("unknown"), about.pid)?;
-            writeln!(out, "version   {}", about.version)?;
-            writeln!(out, "started   {}", moment(Some(about.started_at)))?;
-            writeln!(out, "state     {}, weight {}", beat.state.as_str(), beat.weight)?;
-            for queue in &beat.queues {
-                let attached = if queue.attached { "attached" } else { "not attached" };
-                let (busy, places, prefetch) = (queue.busy, queue.concurrency, queue.prefetch);
-                write!(out, "queue     {}: {busy} of {places} busy, prefetch {prefetch}, {attached}", queue.queue)?;
-                if queue.stalled_ms > 0 {
-                    let stalled = std::time::Duration::from_millis(queue.stalled_ms);
-                    write!(out, ", has taken none for {}", age(stalled))?;
-                }
-                match &queue.paused {
-                    Some(pause) => writeln!(out, ", {pause}")?,
-                    None => writeln!(out)?,
-                }
-            }
-            for task in &about.tasks {
-                write!(out, "task      {}", task.name)?;
-                match &task.schema {
-                    Some(schema) => writeln!(out, " {schema}")?,
-                    None => writeln!(out)?,
-                }
-            }
-        }
-        Ok(())
     }
 }

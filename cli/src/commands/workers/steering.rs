@@ -5,14 +5,14 @@ use std::io::{self, Write};
 use clap::Args;
 use leveret::{
     QueueName,
-    common::control::{Answer, Command, Control, LimitChange, Outcome, Reply, Target},
+    common::control::{Answer, Command, LimitChange, Outcome, Reply, Target},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{Patience, Whom, control};
+use super::{Patience, Whom, centre, control};
 use crate::{
     failure::{Exit, Failure},
-    output::Report,
+    output::{Output, Report},
     session::Session,
 };
 
@@ -157,37 +157,77 @@ impl Ping {
     }
 }
 
-async fn send(session: &Session, target: &Target, command: Command, patience: Patience) -> Result<Exit, Failure> {
+/// Tells workers something: over the broker, or where a centre is named over that.
+pub(super) async fn send(
+    session: &Session,
+    target: &Target,
+    mut command: Command,
+    patience: Patience,
+) -> Result<Exit, Failure> {
+    if let Some(api) = session.centre()? {
+        return centre::send(&api, session, target, command).await;
+    }
     let control = control(session).await?;
+    if let Command::Pause { by, .. } = &mut command {
+        *by = Some(control.name());
+    }
     let replies = control.send(target, &command, patience.wait).await?;
-    Done::new(&command, replies).report(session, &control).await
+    control.link().close().await;
+    Done { command: command.name(), replies: answered(replies), result: None }.report(&session.output)
+}
+
+/// What a worker made of a command.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Steered {
+    pub(super) worker: String,
+    pub(super) instance: String,
+    /// Why it was not carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) refused: Option<String>,
+    /// What there is to say about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) note: Option<String>,
+}
+
+/// The same of replies that came over the broker.
+pub(super) fn answered(replies: Vec<Reply>) -> Vec<Steered> {
+    let steered = |reply: Reply| {
+        let (refused, note) = match reply.outcome {
+            Outcome::Refused(refusal) => (Some(refusal.to_string()), None),
+            Outcome::Answer(Answer::StillPaused { pause }) => (None, Some(format!("still {pause}"))),
+            Outcome::Answer(_) => (None, None),
+        };
+        Steered { worker: reply.worker, instance: reply.instance.to_string(), refused, note }
+    };
+    replies.into_iter().map(steered).collect()
 }
 
 /// What came of a command.
 #[derive(Debug, Serialize)]
 pub(super) struct Done {
-    command: &'static str,
-    replies: Vec<Reply>,
-    /// What is so whether workers have answered or not.
+    pub(super) command: &'static str,
+    pub(super) replies: Vec<Steered>,
+    /// What is so whether workers have answered or not, for the broker keeps it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<&'static str>,
+    pub(super) result: Option<&'static str>,
 }
 
 impl Done {
-    pub(super) fn new(command: &Command, replies: Vec<Reply>) -> Self {
-        Self { command: command.name(), replies, result: None }
+    /// A queue is paused everywhere.
+    pub(super) fn paused(replies: Vec<Steered>) -> Self {
+        Self { command: "pause", replies, result: Some("paused everywhere, until it is resumed") }
     }
 
-    /// A command that the broker keeps, so that nobody has to answer.
-    pub(super) fn everywhere(command: &'static str, replies: Vec<Reply>, result: &'static str) -> Self {
-        Self { command, replies, result: Some(result) }
+    /// And is not any more.
+    pub(super) fn resumed(was_paused: bool, replies: Vec<Steered>) -> Self {
+        let result = if was_paused { "resumed everywhere" } else { "was not paused everywhere" };
+        Self { command: "resume", replies, result: Some(result) }
     }
 
     /// Prints it. The exit code says whether everyone who answered has done it.
-    pub(super) async fn report(self, session: &Session, control: &Control) -> Result<Exit, Failure> {
-        session.output.report(&self)?;
-        control.link().close().await;
-        let refused = self.replies.iter().any(|reply| matches!(reply.outcome, Outcome::Refused(_)));
+    pub(super) fn report(self, output: &Output) -> Result<Exit, Failure> {
+        output.report(&self)?;
+        let refused = self.replies.iter().any(|reply| reply.refused.is_some());
         Ok(match (refused, self.replies.is_empty() && self.result.is_none()) {
             (true, _) => Exit::Failed,
             (false, true) => Exit::NoAnswer,
@@ -203,13 +243,12 @@ impl Report for Done {
         } else if self.replies.is_empty() {
             writeln!(out, "no worker has answered in time")?;
         }
-        for Reply { worker, instance, outcome } in &self.replies {
-            let said = match outcome {
-                Outcome::Refused(refusal) => format!("refused: {refusal}"),
-                Outcome::Answer(Answer::StillPaused { pause }) => pause.to_string(),
-                Outcome::Answer(_) => "ok".to_owned(),
-            };
-            writeln!(out, "{worker} {instance}  {said}")?;
+        for Steered { worker, instance, refused, note } in &self.replies {
+            match (refused, note) {
+                (Some(why), _) => writeln!(out, "{worker} {instance}  refused: {why}")?,
+                (None, Some(note)) => writeln!(out, "{worker} {instance}  {note}")?,
+                (None, None) => writeln!(out, "{worker} {instance}  ok")?,
+            }
         }
         Ok(())
     }

@@ -74,7 +74,7 @@ pub struct RunningServer {
 #[non_exhaustive]
 pub enum ServerError {
     /// The address is taken or wrong.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Bind {
         /// The address.
         address: String,

@@ -18,7 +18,7 @@ use super::{Conditions, Operations, Place};
 const ERROR: usize = 200;
 
 /// A dead letter without its body.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Letter {
     /// The work queue that it belongs to; of a lost one, the routing key that no queue took.
     pub queue: String,
@@ -45,7 +45,7 @@ pub struct Letter {
 }
 
 /// A dead letter whole.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct WholeLetter {
     /// What a list says of it.
     #[serde(flatten)]
@@ -67,7 +67,7 @@ pub struct WholeLetter {
 }
 
 /// Dead letters from the head of their queue on.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Letters {
     /// Those that are meant.
     pub items: Vec<Letter>,
@@ -78,7 +78,7 @@ pub struct Letters {
 }
 
 /// Dead letters that are alike.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LetterGroup {
     /// How many there are.
     pub count: u64,
@@ -96,7 +96,7 @@ pub struct LetterGroup {
 }
 
 /// Dead letters by what is alike, the largest group first.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LetterGroups {
     /// The groups.
     pub items: Vec<LetterGroup>,
@@ -222,7 +222,11 @@ impl Operations {
 }
 
 impl LetterChange {
-    fn amendment(self) -> Result<Amendment, AmendError> {
+    /// The same, for [`DeadLetters::amend`](leveret_common::dead_letters::DeadLetters::amend).
+    ///
+    /// # Errors
+    /// [`AmendError`].
+    pub fn amendment(self) -> Result<Amendment, AmendError> {
         let mut headers = BTreeMap::new();
         for (name, value) in self.headers {
             let value = match &value {

@@ -75,8 +75,8 @@ pub struct ConditionsQuery {
     pub failed_before: Option<i64>,
     /// That failed at this moment or later, in Unix milliseconds.
     pub failed_after: Option<i64>,
-    /// At most so many, 1 to 1000. Default 100.
-    #[param(minimum = 1, maximum = 1000)]
+    /// At most so many: of a list 1 to 1000, and 100 unless asked otherwise; of groups 1 to 100,000, and 10,000.
+    #[param(minimum = 1, maximum = 100_000)]
     pub limit: Option<u32>,
 }
 

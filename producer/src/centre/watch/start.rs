@@ -35,6 +35,9 @@ use crate::centre::store::{
     tasks::{Applied, Task},
 };
 
+/// How long a broker has to answer before anybody else is let go on: one that is away holds up nothing else.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
 /// How the watcher works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchOptions {
@@ -58,7 +61,8 @@ pub struct Watcher;
 
 impl Watcher {
     /// Begins to take the events of tasks into `store`, to follow the workers, and to let go of what is old. A broker or a
-    /// database that is away is waited for; events wait at the broker meanwhile.
+    /// database that is away is waited for in the background, a broker for a second before this returns; events wait at
+    /// the broker meanwhile.
     ///
     /// # Errors
     /// [`WatchError`] when a setting cannot work.
@@ -70,7 +74,7 @@ impl Watcher {
         settings.check()?;
         let topology = Arc::new(Topology::new(&settings.namespace)?.centre());
         let names = topology.names().clone();
-        let (name, patience) = (settings.name.clone(), settings.timeout);
+        let (name, patience) = (settings.name.clone(), settings.timeout.min(AT_ONCE));
         let settings = Arc::new(settings);
         let (consume, admin) = (Link::open(settings.clone(), Role::Consume), Link::open(settings.clone(), Role::Admin));
         let mut links = vec![consume.clone(), admin.clone()];

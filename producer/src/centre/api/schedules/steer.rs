@@ -198,7 +198,10 @@ pub(super) async fn backfill(
     }
     let now = api.store.clock().now();
     if range.until < range.from || range.until.0 > now {
-        return Err(Problem::new(ProblemKind::Invalid, "`until` is not before `from`, and not in the future"));
+        return Err(Problem::new(
+            ProblemKind::Invalid,
+            "write an `until` that is not before `from`, and that has passed",
+        ));
     }
     let definition = api.store.schedule(&name).await?.definition;
     let calendars = calendars(&api, &definition.calendars).await?;
