@@ -1,15 +1,11 @@
 //! Ticks and messages on their way into the tables, many at once.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use leveret_common::{
-    clock::UnixMillis,
-    message::{Message, StoredMessage},
-    task::TaskId,
-};
+use leveret_common::{clock::UnixMillis, message::StoredMessage, task::TaskId};
 use serde::Serialize;
 
-use super::{TickState, message};
+use super::{TickState, message, tasks};
 use crate::{
     centre::database::{DatabaseError, Transaction, Value, Wording},
     plan::{Facts, Overlap, Plan, ScheduleName, TickKind},
@@ -63,6 +59,8 @@ pub(crate) struct NewMessage {
     pub(crate) queue: String,
     pub(crate) message: String,
     pub(crate) created_at: UnixMillis,
+    /// Names and values by which its task is found, which are in the message as well.
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 const INSERT_TICKS: Wording = over_rows!(
@@ -112,6 +110,7 @@ impl NewMessage {
             queue: stored.queue.clone(),
             message: message::to_column(stored)?,
             created_at: tick.decided_at,
+            labels: tasks::labels(stored),
         })
     }
 }
@@ -151,14 +150,11 @@ pub(crate) async fn insert_ticks(
 }
 
 /// Writes messages down. The ids of those that are new.
-pub(crate) async fn insert_messages(
+pub(crate) async fn insert_messages<'a>(
     transaction: &mut Transaction,
-    messages: &[NewMessage],
+    messages: impl IntoIterator<Item = &'a NewMessage>,
 ) -> Result<HashSet<String>, DatabaseError> {
-    if messages.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let rows = messages.iter().map(|message| {
+    let rows = messages.into_iter().map(|message| {
         let (schedule, scheduled_at, kind) = match &message.tick {
             Some((schedule, at, kind)) => (Some(schedule), Some(at), Some(kind.as_str())),
             None => (None, None, None),
@@ -180,7 +176,11 @@ pub(crate) async fn insert_messages(
             message.created_at,
         )
     });
-    returned(transaction, INSERT_MESSAGES, &rows.collect::<Vec<_>>()).await
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return Ok(HashSet::new());
+    }
+    returned(transaction, INSERT_MESSAGES, &rows).await
 }
 
 async fn returned(
@@ -190,16 +190,6 @@ async fn returned(
 ) -> Result<HashSet<String>, DatabaseError> {
     let rows = transaction.fetch(statement, [Value::json(rows)?]).await?;
     rows.iter().map(|row| row.text("task_id")).collect()
-}
-
-/// The message of a tick as it is stored, with what the engine adds to it.
-pub(crate) fn tracked(plan: &Plan, message: Message) -> Message {
-    let definition = plan.definition();
-    // What becomes of these tasks has to be known, whatever is known of others.
-    let asks = super::lane(plan.name(), definition).is_some()
-        || definition.pause_after.is_some()
-        || definition.payload.to_string().contains("{{last_success");
-    if asks { message.header(leveret_common::wire::header::TRACK, "always") } else { message }
 }
 
 /// A tick that is to be published, unless its state is changed.

@@ -18,6 +18,7 @@ use leveret_common::{clock::UnixMillis, event::Progress, registry::Instance, tas
 use serde::{Deserialize, Serialize};
 
 pub use apply::{Applied, Told};
+pub(crate) use record::labels;
 pub use record::{RecordedState, TaskRecord};
 pub use retain::TaskRetention;
 pub use search::{Cursor, InvalidCursor, Tally, TaskFilter};
