@@ -65,7 +65,7 @@ impl Clock {
         Self(Source::System)
     }
 
-    /// A clock that stands at `at` until [`Clock::advance`] moves it.
+    /// A clock that stands at `at` until [`Clock::advance`] or [`Clock::set`] moves it.
     pub fn held(at: UnixMillis) -> Self {
         Self(Source::Held(Arc::new(watch::Sender::new(at))))
     }
@@ -109,6 +109,13 @@ impl Clock {
             now.send_modify(|now| *now = *now + by);
         }
     }
+
+    /// Puts a held clock to `at`, forward or back; does nothing to the system's.
+    pub fn set(&self, at: UnixMillis) {
+        if let Source::Held(now) = &self.0 {
+            now.send_replace(at);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -130,6 +137,8 @@ mod tests {
         assert!(!sleeper.is_finished());
         clock.advance(Duration::from_secs(1));
         assert_eq!(sleeper.await.unwrap(), UnixMillis(3_000));
+        clock.set(UnixMillis(500));
+        assert_eq!(clock.now(), UnixMillis(500));
     }
 
     #[test]

@@ -4,107 +4,25 @@
 
 mod centre;
 
+#[path = "engine/away.rs"]
+mod away;
+#[path = "engine/cancel.rs"]
+mod cancel;
+#[path = "engine/clock.rs"]
+mod clock;
+#[path = "engine/rig.rs"]
+mod rig;
+#[path = "engine/tasks.rs"]
+mod tasks;
+
 use std::time::Duration;
 
-use centre::{NOON, both, definition, name};
-use leveret_common::{
-    client::Client,
-    clock::Clock,
-    config::BrokerSettings,
-    message::Message,
-    task::TaskId,
-    topology::{QueueName, QueueSettings, Topology},
-};
-use leveret_producer::centre::{
-    engine::{Engine, EngineOptions, RunningEngine},
-    store::{Expected, RunEnd, RunEnded, Source, Store, TickRecord, TickState},
-};
-use leveret_testkit::{Broker, Vhost, eventually, eventually_eq};
-use serde_json::{Value, json};
-
-const MINUTE: Duration = Duration::from_secs(60);
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A store, a broker, and the means to see what an engine does with them.
-struct Rig {
-    store: Store,
-    clock: Clock,
-    vhost: Vhost,
-}
-
-impl Rig {
-    async fn new(store: Store, clock: Clock) -> Self {
-        let vhost = Broker::shared().await.vhost().await;
-        let client = Client::connect(BrokerSettings::new(vhost.url()).unwrap()).await.unwrap();
-        let topology = Topology::new("leveret").unwrap();
-        let topology = topology.queue(QueueName::new("default").unwrap(), QueueSettings::default());
-        client.apply(&topology).await.unwrap();
-        client.close().await;
-        Self { store, clock, vhost }
-    }
-
-    async fn engine(&self) -> RunningEngine {
-        self.engine_at(self.vhost.url()).await
-    }
-
-    async fn engine_at(&self, url: &str) -> RunningEngine {
-        let mut settings = BrokerSettings::new(url).unwrap();
-        settings.reconnect_max = Duration::from_millis(500);
-        settings.publish_timeout = Duration::from_secs(2);
-        let client = Client::open(settings, self.clock.clone()).unwrap();
-        Engine::start(self.store.clone(), client, EngineOptions::default()).await.unwrap()
-    }
-
-    async fn save(&self, schedule: &str, json: Value) {
-        let definition = definition(json);
-        self.store.save_schedule(&name(schedule), &definition, &[], Source::Api, Expected::Any, None).await.unwrap();
-    }
-
-    /// The ticks, oldest first.
-    async fn ticks(&self, schedule: &str) -> Vec<TickRecord> {
-        let mut ticks = self.store.ticks(&name(schedule), None, 1_000).await.unwrap().items;
-        ticks.reverse();
-        ticks
-    }
-
-    /// Waits until the ticks are like this.
-    async fn states(&self, schedule: &str, expected: &[TickState]) {
-        let read = async || self.ticks(schedule).await.iter().map(|tick| tick.state).collect::<Vec<_>>();
-        eventually_eq(PATIENCE, expected.to_vec(), read).await;
-    }
-
-    /// Moves the clock, once the engine knows of the schedule's next tick.
-    fn pass(&self, minutes: u32) {
-        self.clock.advance(minutes * MINUTE);
-    }
-
-    /// The ids of the tasks in a queue, which are taken from it, once there are so many.
-    async fn tasks(&self, queue: &str, count: usize) -> Vec<String> {
-        let mut ids = Vec::new();
-        eventually(PATIENCE, async || {
-            if self.vhost.exists(queue).await {
-                ids.extend(self.vhost.take_all(queue).await.iter().map(|message| message.id().unwrap()));
-            }
-            ids.len() >= count
-        })
-        .await;
-        assert_eq!(ids.len(), count);
-        ids
-    }
-
-    async fn ended(&self, id: &TaskId, end: RunEnd) {
-        let mut transaction = self.store.database().begin().await.unwrap();
-        let run = RunEnded { task_id: id.clone(), end, at: self.clock.now() };
-        self.store.runs_ended(&mut transaction, &[run]).await.unwrap();
-        transaction.commit().await.unwrap();
-        self.store.wake();
-    }
-
-    async fn outbox(&self) -> i64 {
-        let rows = self.store.database().fetch("SELECT count(*) AS n FROM leveret_centre_outbox", []).await.unwrap();
-        rows[0].number("n").unwrap()
-    }
-}
+use centre::{NOON, both, name};
+use leveret_common::message::Message;
+use leveret_producer::centre::store::{RunEnd, TickState};
+use leveret_testkit::{eventually, eventually_eq};
+use rig::{MINUTE, PATIENCE, Rig};
+use serde_json::json;
 
 use TickState::{Buffered, Cancelled, Dead, Done, Lost, Missed, Pending, Published, Skipped};
 

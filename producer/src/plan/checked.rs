@@ -5,7 +5,6 @@ use std::{borrow::Cow, fmt, time::Duration};
 use leveret_common::{
     clock::UnixMillis,
     message::{InvalidMessage, Message},
-    wire::header,
 };
 use serde_json::Value;
 
@@ -110,14 +109,15 @@ impl Plan {
         last.map(|at| self.tick(at))
     }
 
-    /// The message of a tick. It asks for events, so that the centre learns what becomes of the task.
+    /// The message of a tick, with the labels of its schedule. It asks for events, so that the centre learns what becomes
+    /// of the task.
     ///
     /// # Errors
     /// [`InvalidMessage`] when it is too large.
     pub fn message(&self, facts: &Facts) -> Result<Message, InvalidMessage> {
         let message = self.rendered(facts)?;
         let message = message.id(facts.task_id()).schedule(&facts.schedule.to_string(), facts.scheduled_at);
-        Ok(message.header(header::TRACK, "always"))
+        Ok(message.labels(&self.definition.labels).track())
     }
 
     /// The arguments of a tick's task: the definition's or those that the facts have, with the facts in place of their

@@ -20,7 +20,7 @@ use leveret::{
         engine::{Engine, EngineOptions, QueueSettingsOf, RunningEngine},
         operations::{Management, Operations, Queues},
         store::Store,
-        watch::{RunningWatcher, WatchOptions, Watcher},
+        watch::{Announcer, RunningWatcher, WatchOptions, Watcher},
     },
 };
 use parking_lot::Mutex;
@@ -150,7 +150,7 @@ impl Centre {
         let management = management.map_err(|error| settings.invalid(&["centre", "management"], error))?;
         let queues = Queues::new(pool, settings.topology()?, Some(registry.clone()), management);
 
-        let engine = start_engine(settings, name, &store, service).await?;
+        let engine = start_engine(settings, name, &store, service, watcher.announcer()).await?;
         let id = engine.lock().as_ref().map(|engine| engine.id().to_owned()).unwrap_or_default();
         let operations = Operations::start(store.clone(), admin.clone(), &id);
         keep_applied(store.clone(), settings.schedules.clone(), stop.clone());
@@ -225,6 +225,7 @@ async fn start_engine(
     name: &str,
     store: &Store,
     service: &Service,
+    announcer: Announcer,
 ) -> Result<Arc<Mutex<Option<RunningEngine>>>, Failure> {
     let centre = &settings.centre;
     let queues = settings.queues.clone();
@@ -233,6 +234,7 @@ async fn start_engine(
         address: Some(format!("{}://{}", if centre.tls.is_some() { "https" } else { "http" }, centre.address)),
         grace: centre.grace,
         queues: QueueSettingsOf::new(move |queue| queues.get(queue).cloned().unwrap_or_default()),
+        announcer: Some(announcer),
         ..EngineOptions::default()
     };
     let client = Client::open(settings.broker.clone(), store.clock().clone())?;

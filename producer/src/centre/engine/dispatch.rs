@@ -1,16 +1,17 @@
 //! Publishes, and says what came of it.
 
+use std::time::Duration;
+
 use leveret_common::{
     client::Client,
     clock::{Clock, UnixMillis},
-    link::PublishError,
+    link::{LinkState, PublishError},
     message::Message,
-    task::TaskId,
 };
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::task::TaskTracker;
 
-use crate::plan::ScheduleName;
+use crate::{centre::store::tasks::TaskRecord, plan::ScheduleName};
 
 /// So many go together: what comes of them is known when it is known of all of them.
 const TOGETHER: usize = 256;
@@ -18,13 +19,13 @@ const TOGETHER: usize = 256;
 /// What is known of a message on its way to the broker.
 #[derive(Debug)]
 pub(crate) struct Parcel {
-    pub(crate) task_id: TaskId,
+    /// What is told of its task: so far, that it is held.
+    pub(crate) record: TaskRecord,
     pub(crate) due_at: UnixMillis,
     pub(crate) tries: i64,
     pub(crate) give_up_at: Option<UnixMillis>,
     /// Of a tick: its schedule.
     pub(crate) schedule: Option<ScheduleName>,
-    pub(crate) queue: String,
 }
 
 /// What came of a publish.
@@ -33,7 +34,7 @@ pub(crate) struct Outcome {
     pub(crate) parcel: Parcel,
     pub(crate) result: Result<(), PublishError>,
     pub(crate) at: UnixMillis,
-    pub(crate) sent: Instant,
+    pub(crate) took: Duration,
 }
 
 /// Publishes from memory what has been written down.
@@ -51,6 +52,11 @@ impl Dispatcher {
         (Self { client, clock, outcomes, on_their_way: TaskTracker::new() }, receiver)
     }
 
+    /// Whether the broker takes anything at the moment.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.client.link().state(), LinkState::Up(live) if live.blocked.borrow().is_none())
+    }
+
     /// Sends these on their way.
     pub(crate) fn send(&self, parcels: Vec<(Parcel, Message)>) {
         let mut parcels = parcels.into_iter();
@@ -63,9 +69,9 @@ impl Dispatcher {
             self.on_their_way.spawn(async move {
                 let sent = Instant::now();
                 let results = client.publish_many(messages).await;
-                let at = clock.now();
+                let (at, took) = (clock.now(), sent.elapsed());
                 let outcome =
-                    |(parcel, result): (_, Result<_, _>)| Outcome { parcel, result: result.map(drop), at, sent };
+                    |(parcel, result): (_, Result<_, _>)| Outcome { parcel, result: result.map(drop), at, took };
                 // Whoever wanted to know has stopped waiting.
                 drop(outcomes.send(batch.into_iter().zip(results).map(outcome).collect()));
             });

@@ -10,11 +10,13 @@ use tracing::{debug, info, warn};
 use super::stats::Counters;
 use crate::centre::{
     database::DatabaseError,
-    store::{Centre, SHARDS, Store, turns::Fences},
+    store::{Centre, SHARDS, Shard, Store, turns::Fences},
 };
 
 /// A clock that differs from the database's by more than this is worth a warning.
 const SKEW: i64 = 2_000;
+/// Shards that nobody has, but somebody has locked, are asked for again after this.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// What is held, and until when. Both are judged by a clock that nobody can put forward or back, and that goes on while
 /// this process is stopped.
@@ -85,8 +87,14 @@ impl Keeper {
         let mut failing = false;
         loop {
             let begun = Instant::now();
+            let mut pause = self.beat;
             match tokio::time::timeout(self.length, self.beat()).await {
-                Ok(Ok(())) => failing = false,
+                Ok(Ok(has_its_share)) => {
+                    failing = false;
+                    if !has_its_share {
+                        pause = pause.min(AGAIN);
+                    }
+                }
                 failed => {
                     let error = match failed {
                         Ok(Err(error)) => error.to_string(),
@@ -100,14 +108,14 @@ impl Keeper {
                 }
             }
             tokio::select! {
-                () = tokio::time::sleep_until(begun + self.beat) => {}
+                () = tokio::time::sleep_until(begun + pause) => {}
                 () = stop.cancelled() => return,
             }
         }
     }
 
-    /// One beat: renews, looks who is alive, and takes or gives shards.
-    pub(crate) async fn beat(&mut self) -> Result<(), DatabaseError> {
+    /// One beat: renews, looks who is alive, and takes or gives shards. `false` when some that nobody has could not be taken.
+    pub(crate) async fn beat(&mut self) -> Result<bool, DatabaseError> {
         // From before the database was asked: others count from after.
         let begun = Instant::now();
         let was_over = !self.lease.is_valid();
@@ -127,7 +135,10 @@ impl Keeper {
         let shards = self.store.shards().await?;
         let own = shards.iter().filter(|shard| shard.holder.as_deref() == Some(self.centre.id.as_str()));
         let mut held: Fences = own.map(|shard| (shard.shard, shard.fence)).collect();
-        let share = self.share().await?;
+        let living = self.store.centres().await?;
+        let is_free = |shard: &&Shard| !living.iter().any(|centre| shard.holder.as_ref() == Some(&centre.id));
+        let free = i64::try_from(shards.iter().filter(is_free).count()).unwrap_or(SHARDS);
+        let share = self.share(living);
         let have = i64::try_from(held.len()).unwrap_or(SHARDS);
         if have > share {
             let given = held.keys().rev().take(usize::try_from(have - share).unwrap_or_default());
@@ -135,8 +146,10 @@ impl Keeper {
             held.retain(|shard, _| !self.leaving.contains(shard));
         }
         self.lease.set(held.clone());
+        let mut has_its_share = true;
         if have < share {
             let taken: BTreeMap<_, _> = self.store.take_shards(&self.centre.id, share - have).await?;
+            has_its_share = i64::try_from(taken.len()).unwrap_or(SHARDS) >= free.min(share - have);
             if !taken.is_empty() {
                 debug!(shards = taken.len(), "takes shards that nobody has");
                 held.extend(taken);
@@ -144,17 +157,16 @@ impl Keeper {
             }
         }
         self.counters.shards(held.len());
-        Ok(())
+        Ok(has_its_share)
     }
 
     /// How many shards are this centre's part. What is left over goes to those that have the most already.
-    async fn share(&self) -> Result<i64, DatabaseError> {
-        let mut living = self.store.centres().await?;
+    fn share(&self, mut living: Vec<Centre>) -> i64 {
         living.sort_by(|a, b| b.shards.cmp(&a.shards).then_with(|| a.id.cmp(&b.id)));
         let count = i64::try_from(living.len()).unwrap_or(SHARDS).max(1);
         let place = living.iter().position(|centre| centre.id == self.centre.id).unwrap_or_default();
         let place = i64::try_from(place).unwrap_or(SHARDS);
-        Ok(SHARDS / count + i64::from(place < SHARDS % count))
+        SHARDS / count + i64::from(place < SHARDS % count)
     }
 
     fn compare_clocks(&self, theirs: i64) {

@@ -8,6 +8,7 @@ use tracing::warn;
 
 use super::{
     agenda::Item,
+    decide::LATE,
     ticker::{LOOK, Ticker},
 };
 use crate::centre::{database::DatabaseError, store::turns::Advance};
@@ -16,8 +17,10 @@ use crate::centre::{database::DatabaseError, store::turns::Advance};
 const HORIZON: Duration = Duration::from_millis(750);
 /// How much a look reads. When there is more, the next look follows as soon as this is done.
 const MOST_SEEN: i64 = 5_000;
-/// Runs that nothing has been heard of are looked for this often.
+/// Runs that nothing has been heard of, and schedules that are overdue, are looked for this often.
 const LOST: Duration = Duration::from_secs(5);
+/// A schedule that is due for longer than this is counted as overdue: nobody decides about it.
+const OVERDUE: Duration = LATE;
 /// Schedules whose next tick is computed anew at once.
 const MOST_RESTARTED: i64 = 500;
 
@@ -79,7 +82,7 @@ impl Ticker {
         Ok(())
     }
 
-    /// Ends what has been lost.
+    /// Ends what has been lost, and counts what nobody decides about.
     pub(super) async fn tidy(&mut self) -> Result<(), DatabaseError> {
         let now = Instant::now();
         if now >= self.lost_at {
@@ -90,6 +93,9 @@ impl Ticker {
                 warn!(runs = lost, "nothing was heard of runs for too long: they count as ended");
                 self.look_at = now;
             }
+            let moment = self.store.clock().now();
+            let (schedules, since) = self.store.overdue(moment - OVERDUE).await?;
+            self.counters.overdue(schedules, since.map_or(Duration::ZERO, |since| moment.since(since)));
         }
         Ok(())
     }

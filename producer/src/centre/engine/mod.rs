@@ -9,6 +9,8 @@
 //! | `look.rs` | what the loop reads in the database, and what it tidies there |
 //! | `turn.rs` | a turn: everything that is due becomes decisions and messages, in one transaction |
 //! | `decide.rs` | which ticks of a schedule run, and which were missed |
+//! | `record.rs` | writes down that tasks are published, and tells followers |
+//! | `settle.rs` | what came of publishes, on its way into the database |
 //! | `overlap.rs` | what becomes of a tick whose predecessor has not ended |
 //! | `plans.rs` | definitions that were read, so that they need not be read each time |
 //! | `dispatch.rs` | publishes, and says what came of it |
@@ -29,7 +31,9 @@ mod lease;
 mod look;
 mod overlap;
 mod plans;
+mod record;
 mod run;
+mod settle;
 mod stats;
 mod ticker;
 mod turn;

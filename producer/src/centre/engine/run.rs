@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use leveret_common::{client::Client, task::TaskId, topology::InvalidName};
-use tokio::task::JoinHandle;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -13,12 +13,14 @@ use super::{
     declare::Declarer,
     dispatch::Dispatcher,
     lease::{Keeper, Lease},
+    record::{Recorder, Teller},
     stats::Counters,
     ticker::Ticker,
 };
 use crate::centre::{
     database::DatabaseError,
     store::{Centre, Store},
+    watch::Announcer,
 };
 
 /// How an engine works.
@@ -28,16 +30,21 @@ pub struct EngineOptions {
     pub name: String,
     /// Where its REST interface is, for others to see. Default: none.
     pub address: Option<String>,
-    /// How long after its last beat others take over. With the beat it is the longest that a schedule waits for them.
-    /// Default 2.2 s.
+    /// How long after its last beat others take over. A schedule waits for them for this and a beat at most, and then for
+    /// their transaction: with the defaults 2.1 s, so that there is room below three seconds for a machine that has much to
+    /// do. A centre that cannot beat within its lease, for the database is slow, decides nothing until it can. Choose more
+    /// than 1.5 s: for so long one that was stopped in a transaction keeps its locks. Default 1.8 s.
     pub lease: Duration,
-    /// How often it beats, and looks who else is alive. Default 400 ms.
+    /// How often it beats, and looks who else is alive; several times in a lease, so that one beat may fail. Default 300 ms.
     pub beat: Duration,
     /// How long a stop waits for the broker's confirms. Default 10 s.
     pub grace: Duration,
     /// The settings of queues that it declares because a schedule publishes to them and they are not there. Default: the
     /// defaults.
     pub queues: QueueSettingsOf,
+    /// Tells followers what becomes of the tasks of ticks before a worker has them. Default: none, they are told of what
+    /// workers tell.
+    pub announcer: Option<Announcer>,
 }
 
 impl Default for EngineOptions {
@@ -45,10 +52,11 @@ impl Default for EngineOptions {
         Self {
             name: "centre".to_owned(),
             address: None,
-            lease: Duration::from_millis(2_200),
-            beat: Duration::from_millis(400),
+            lease: Duration::from_millis(1_800),
+            beat: Duration::from_millis(300),
             grace: Duration::from_secs(10),
             queues: QueueSettingsOf::default(),
+            announcer: None,
         }
     }
 }
@@ -102,14 +110,18 @@ impl Engine {
         keeper.beat().await?;
         let canceller = Canceller::new(client.link().clone())?;
         let (dispatcher, outcomes) = Dispatcher::new(client.clone(), store.clock().clone());
+        let teller = Teller::start(options.announcer);
+        let (recorded, settled) = mpsc::unbounded_channel();
+        tokio::spawn(Recorder { store: store.clone(), teller: teller.clone(), outcomes, recorded }.run());
         let ticker = Ticker::new(
             store.clone(),
             lease.clone(),
             centre.id.clone(),
             counters.clone(),
-            (dispatcher, outcomes),
+            (dispatcher, settled),
             Declarer::new(client.clone(), options.queues),
             canceller,
+            teller,
         );
         let (stop, stop_beating) = (CancellationToken::new(), CancellationToken::new());
         let exchanges = tokio::spawn(Declarer::keep_exchanges(client, stop_beating.clone()));

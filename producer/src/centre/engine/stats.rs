@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | `leveret_schedule_ticks_total` | schedule, outcome | ticks that were decided about: `published`, `missed`, `skipped`, `given_up` |
 //! | `leveret_schedule_lateness_seconds` | schedule | histogram: from when a tick was due to the broker's confirm |
+//! | `leveret_schedule_overdue` | | schedules, of all centres, that are due for over ten seconds: nobody decides about them. Counted every five seconds, up to 10,000 |
+//! | `leveret_schedule_overdue_seconds` | | for how long the first of them has been due; 0 when there is none |
 //! | `leveret_centre_publish_seconds` | | histogram: from the decision, or the end of a delay, to the broker's confirm |
 //! | `leveret_centre_turn_seconds` | | histogram: how long a transaction of decisions took |
 //! | `leveret_centre_outbox_waiting` | | messages on their way to the broker |
@@ -63,6 +65,8 @@ pub struct EngineHealth {
     pub database: Option<String>,
     /// How far its clock is ahead of the database's, in milliseconds.
     pub clock_ahead_ms: i64,
+    /// Schedules, of all centres, that are due for over ten seconds. Counted every five seconds, up to 10,000.
+    pub overdue: u64,
 }
 
 #[derive(Debug)]
@@ -77,6 +81,7 @@ pub(crate) struct Counters {
     waiting: AtomicU64,
     latest_ms: AtomicU64,
     clock_ahead_ms: AtomicI64,
+    overdue: AtomicU64,
     database: Mutex<Option<String>>,
     ticks: Counter<u64>,
     lateness: Histogram<f64>,
@@ -84,6 +89,8 @@ pub(crate) struct Counters {
     turn: Histogram<f64>,
     outbox: Gauge<u64>,
     shards: Gauge<u64>,
+    overdue_schedules: Gauge<u64>,
+    overdue_seconds: Gauge<f64>,
     delayed_total: Counter<u64>,
 }
 
@@ -114,6 +121,7 @@ impl Counters {
             waiting: AtomicU64::default(),
             latest_ms: AtomicU64::default(),
             clock_ahead_ms: AtomicI64::default(),
+            overdue: AtomicU64::default(),
             database: Mutex::default(),
             ticks: meter
                 .u64_counter("leveret.schedule.ticks")
@@ -127,6 +135,14 @@ impl Counters {
                 .with_description("Messages on their way to the broker")
                 .build(),
             shards: meter.u64_gauge("leveret.centre.shards").with_description("Shards that this centre holds").build(),
+            overdue_schedules: meter
+                .u64_gauge("leveret.schedule.overdue")
+                .with_description("Schedules, of all centres, that are due for over ten seconds")
+                .build(),
+            overdue_seconds: meter
+                .f64_gauge("leveret.schedule.overdue.seconds")
+                .with_description("For how long the first schedule that is overdue has been due")
+                .build(),
             delayed_total: meter
                 .u64_counter("leveret.centre.delayed")
                 .with_description("Tasks that were put off, and published")
@@ -150,7 +166,8 @@ impl Counters {
 
     pub(crate) fn health(&self, has_lease: bool, shards: usize) -> EngineHealth {
         let database = self.database.lock().clone();
-        EngineHealth { has_lease, shards, database, clock_ahead_ms: self.clock_ahead_ms.load(Relaxed) }
+        let (clock_ahead_ms, overdue) = (self.clock_ahead_ms.load(Relaxed), self.overdue.load(Relaxed));
+        EngineHealth { has_lease, shards, database, clock_ahead_ms, overdue }
     }
 
     pub(crate) fn decided(&self, ticks: usize) {
@@ -200,6 +217,13 @@ impl Counters {
 
     pub(crate) fn shards(&self, held: usize) {
         self.shards.record(held as u64, &[]);
+    }
+
+    /// So many schedules are overdue, the first for so long.
+    pub(crate) fn overdue(&self, schedules: u64, longest: Duration) {
+        self.overdue.store(schedules, Relaxed);
+        self.overdue_schedules.record(schedules, &[]);
+        self.overdue_seconds.record(longest.as_secs_f64(), &[]);
     }
 
     pub(crate) fn clock_ahead(&self, ms: i64) {

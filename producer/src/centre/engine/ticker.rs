@@ -18,6 +18,8 @@ use super::{
     dispatch::{Dispatcher, Outcome, is_passing},
     lease::Lease,
     plans::Plans,
+    record::Teller,
+    settle::Settled,
     stats::{Counters, End},
 };
 use crate::centre::{
@@ -49,6 +51,7 @@ pub(super) struct Ticker {
     outcomes: mpsc::UnboundedReceiver<Vec<Outcome>>,
     declarer: Declarer,
     pub(super) canceller: Canceller,
+    pub(super) teller: Teller,
     pub(super) agenda: Agenda,
     pub(super) plans: Plans,
     /// Messages on their way to the broker, or back and not written down yet.
@@ -70,26 +73,6 @@ pub(super) struct Ticker {
     logged: HashMap<String, Instant>,
 }
 
-/// What came of publishes, to be written down.
-#[derive(Debug, Default)]
-pub(super) struct Settled {
-    pub(super) published: Vec<(TaskId, UnixMillis)>,
-    pub(super) retried: Vec<(TaskId, UnixMillis)>,
-    pub(super) given_up: Vec<(TaskId, String)>,
-    since: Option<Instant>,
-}
-
-impl Settled {
-    pub(super) fn give_up(&mut self, id: TaskId, reason: String) {
-        self.since.get_or_insert_with(Instant::now);
-        self.given_up.push((id, reason));
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.published.len() + self.retried.len() + self.given_up.len()
-    }
-}
-
 impl Ticker {
     pub(super) fn new(
         store: Store,
@@ -99,6 +82,7 @@ impl Ticker {
         (dispatcher, outcomes): (Dispatcher, mpsc::UnboundedReceiver<Vec<Outcome>>),
         declarer: Declarer,
         canceller: Canceller,
+        teller: Teller,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -111,6 +95,7 @@ impl Ticker {
             outcomes,
             declarer,
             canceller,
+            teller,
             agenda: Agenda::new(),
             plans: Plans::default(),
             in_flight: HashSet::new(),
@@ -229,11 +214,11 @@ impl Ticker {
     /// What came of publishes.
     fn collect(&mut self, outcomes: Vec<Outcome>) {
         let now = self.store.clock().now();
-        for Outcome { parcel, result, at, sent } in outcomes {
+        for Outcome { parcel, result, at, took } in outcomes {
             self.settled.since.get_or_insert_with(Instant::now);
             let error = match result {
                 Ok(()) => {
-                    self.counters.published_within(sent.elapsed());
+                    self.counters.published_within(took);
                     match &parcel.schedule {
                         Some(schedule) => {
                             self.counters.ended(schedule, End::Published, 1);
@@ -241,19 +226,19 @@ impl Ticker {
                         }
                         None => self.counters.delayed(),
                     }
-                    self.settled.published.push((parcel.task_id, at));
+                    self.settled.published.push((parcel.record.id, at));
                     continue;
                 }
                 Err(error) => error,
             };
             self.counters.failed();
-            self.log(&parcel.queue, &error);
+            self.log(&parcel.record.queue, &error);
             if parcel.give_up_at.is_some_and(|end| end <= now) {
                 if let Some(schedule) = &parcel.schedule {
                     self.counters.ended(schedule, End::GivenUp, 1);
                 }
                 let reason = format!("it could not be published within its catch-up window: {error}");
-                self.settled.given_up.push((parcel.task_id, reason));
+                self.settled.given_up.push((parcel.record.id, reason));
                 continue;
             }
             let delay = if is_passing(&error) {
@@ -262,9 +247,9 @@ impl Ticker {
                 self.backoff.delay_after(u32::try_from(parcel.tries).unwrap_or(u32::MAX).saturating_add(1))
             };
             if matches!(error, PublishError::Unroutable { .. }) {
-                self.declarer.declare(&parcel.queue);
+                self.declarer.declare(&parcel.record.queue);
             }
-            self.settled.retried.push((parcel.task_id, now + delay));
+            self.settled.retried.push((parcel.record.id, now + delay));
         }
     }
 

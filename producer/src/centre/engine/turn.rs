@@ -25,6 +25,7 @@ use crate::{
             lanes::{self, Lane, LaneKey, OpenTick},
             rows::{self, NewMessage, NewTick},
             shards,
+            tasks::TaskRecord,
             turns::{self, Advance, ClaimedMessage, DueSchedule},
         },
     },
@@ -49,6 +50,8 @@ struct Due {
 #[derive(Default)]
 struct Writes {
     ticks: Vec<NewTick>,
+    /// Tasks of which it is told that they are held. Most are published at once, and told of then alone.
+    held: Vec<TaskRecord>,
     messages: Vec<(NewMessage, Message)>,
     skipped: Vec<(TaskId, String)>,
     let_go: Vec<TaskId>,
@@ -78,7 +81,7 @@ impl Ticker {
         let mut transaction = self.store.database().begin().await?;
         let fences = shards::lock_held(&mut transaction, &self.id).await?;
         let is_own = |shard: i64| held.get(&shard).is_some() && held.get(&shard) == fences.get(&shard);
-        self.write_settled(&mut transaction).await?;
+        let mut told = self.write_settled(&mut transaction).await?;
         let due = advance(&mut transaction, due, &is_own).await?;
         let open = open_lanes(&mut transaction, &due, waiting.into_iter().filter(|key| is_own(key.0))).await?;
         let mut writes = self.judge(&due, open, now)?;
@@ -91,11 +94,14 @@ impl Ticker {
                 (message.claimed, message.try_at) = (true, Some(now + CLAIM));
             }
         }
-        let messages: Vec<_> = writes.messages.iter().map(|(message, _)| message.clone()).collect();
-        rows::insert_messages(&mut transaction, &messages).await?;
+        rows::insert_messages(&mut transaction, writes.messages.iter().map(|(message, _)| message)).await?;
+        let is_open = self.dispatcher.is_open();
+        let kept = writes.messages.iter().filter(|(message, _)| !(message.claimed && is_open));
+        writes.held = kept.map(|(message, _)| message.record()).collect();
         if !writes.skipped.is_empty() {
-            lanes::skip(&mut transaction, &writes.skipped, now).await?;
+            writes.held.extend(lanes::skip(&mut transaction, &writes.skipped, now).await?);
         }
+        told.extend(self.store.record_tasks(&mut transaction, &writes.held).await?.changed);
         if !writes.let_go.is_empty() {
             lanes::let_go(&mut transaction, &writes.let_go, now).await?;
         }
@@ -104,6 +110,7 @@ impl Ticker {
         transaction.commit().await?;
 
         self.settled_is_written();
+        self.teller.tell(told);
         self.count(&writes, &new);
         self.publish(writes.messages, claimed, now);
         self.canceller.cancel(&writes.cancelled);
@@ -120,39 +127,6 @@ impl Ticker {
             }
         }
         Ok(())
-    }
-
-    /// Writes down what came of publishes, without deciding about anything.
-    pub(super) async fn settle(&mut self) -> Result<(), DatabaseError> {
-        let mut transaction = self.store.database().begin().await?;
-        self.write_settled(&mut transaction).await?;
-        transaction.commit().await?;
-        self.settled_is_written();
-        Ok(())
-    }
-
-    async fn write_settled(&self, transaction: &mut Transaction) -> Result<(), DatabaseError> {
-        if !self.settled.published.is_empty() {
-            turns::published(transaction, &self.settled.published).await?;
-        }
-        if !self.settled.retried.is_empty() {
-            turns::retry(transaction, &self.settled.retried).await?;
-        }
-        if !self.settled.given_up.is_empty() {
-            self.store.give_up(transaction, &self.settled.given_up).await?;
-            let ids: Vec<_> = self.settled.given_up.iter().map(|(id, _)| id.clone()).collect();
-            turns::remove(transaction, &ids).await?;
-        }
-        Ok(())
-    }
-
-    fn settled_is_written(&mut self) {
-        let settled = std::mem::take(&mut self.settled);
-        let published = settled.published.iter().map(|(id, _)| id);
-        let others = settled.retried.iter().map(|(id, _)| id).chain(settled.given_up.iter().map(|(id, _)| id));
-        for id in published.chain(others) {
-            self.in_flight.remove(id);
-        }
     }
 
     fn decided(&self, schedule: DueSchedule, now: UnixMillis) -> Option<Due> {
@@ -190,10 +164,9 @@ impl Ticker {
                 number += 1;
                 let facts = facts(run.scheduled_at, number);
                 let mut tick = rows::new_tick(plan, &facts, schedule.shard, now);
-                let stored = plan.message(&facts).and_then(|message| {
-                    let message = rows::tracked(plan, message);
-                    message.to_stored(self.store.clock()).map(|stored| (message, stored))
-                });
+                let stored = plan
+                    .message(&facts)
+                    .and_then(|message| message.to_stored(self.store.clock()).map(|stored| (message, stored)));
                 let (message, stored) = match stored {
                     Ok(both) => both,
                     Err(error) => {
@@ -239,35 +212,25 @@ impl Ticker {
     fn publish(&mut self, new: Vec<(NewMessage, Message)>, claimed: Vec<(ClaimedMessage, Message)>, now: UnixMillis) {
         let mut parcels = Vec::with_capacity(new.len() + claimed.len());
         for (new, message) in new.into_iter().filter(|(new, _)| new.claimed) {
-            let schedule = message_schedule(&new);
-            parcels.push((
-                Parcel {
-                    task_id: new.task_id,
-                    due_at: new.due_at,
-                    tries: 0,
-                    give_up_at: new.give_up_at,
-                    schedule,
-                    queue: new.queue,
-                },
-                message,
-            ));
+            let NewMessage { due_at, give_up_at, .. } = new;
+            let (record, schedule) = (new.record(), new.schedule());
+            parcels.push((Parcel { record, due_at, tries: 0, give_up_at, schedule }, message));
         }
         for (claimed, message) in claimed {
-            let ClaimedMessage { task_id, due_at, tries, give_up_at, schedule, .. } = claimed;
+            let ClaimedMessage { record, due_at, tries, give_up_at, schedule, .. } = claimed;
             if give_up_at.is_some_and(|end| end <= now) {
-                warn!(task.id = %task_id, "a tick was not published within its catch-up window");
+                warn!(task.id = %record.id, "a tick was not published within its catch-up window");
                 if let Some(schedule) = &schedule {
                     self.counters.ended(schedule, End::GivenUp, 1);
                 }
-                self.in_flight.insert(task_id.clone());
+                self.in_flight.insert(record.id.clone());
                 let reason = "it could not be published within its catch-up window".to_owned();
-                self.settled.give_up(task_id, reason);
+                self.settled.give_up(record.id, reason);
                 continue;
             }
-            let queue = message.queue_name().to_owned();
-            parcels.push((Parcel { task_id, due_at, tries, give_up_at, schedule, queue }, message));
+            parcels.push((Parcel { record, due_at, tries, give_up_at, schedule }, message));
         }
-        self.in_flight.extend(parcels.iter().map(|(parcel, _)| parcel.task_id.clone()));
+        self.in_flight.extend(parcels.iter().map(|(parcel, _)| parcel.record.id.clone()));
         self.dispatcher.send(parcels);
     }
 
@@ -333,13 +296,8 @@ async fn claim(
     for claimed in turns::claim(transaction, ids, now, now + CLAIM).await? {
         match Message::try_from(claimed.message.clone()) {
             Ok(message) => messages.push((claimed, message)),
-            Err(error) => error!(task.id = %claimed.task_id, %error, "a message of the outbox cannot be published"),
+            Err(error) => error!(task.id = %claimed.record.id, %error, "a message of the outbox cannot be published"),
         }
     }
     Ok(messages)
-}
-
-fn message_schedule(new: &NewMessage) -> Option<crate::plan::ScheduleName> {
-    let (schedule, _, _) = new.tick.as_ref()?;
-    crate::plan::ScheduleName::new(&new.namespace, schedule).ok()
 }

@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 use leveret_common::{clock::UnixMillis, task::TaskId};
 
 use super::{
-    Store, over_rows,
+    Store, held, over_rows,
+    tasks::TaskRecord,
     ticks::{read_id, read_kind},
-    turns::remove,
 };
 use crate::{
     centre::database::{DatabaseError, Transaction, Value, Wording},
@@ -115,13 +115,14 @@ pub(crate) async fn let_go(
     transaction.execute(LET_GO_MESSAGE, [rows, now.into()]).await.map(drop)
 }
 
-/// Skips ticks that waited, for these reasons.
+/// Skips ticks that waited, for these reasons. What is to be told of their tasks.
 pub(crate) async fn skip(
     transaction: &mut Transaction,
     ticks: &[(TaskId, String)],
     now: UnixMillis,
-) -> Result<(), DatabaseError> {
+) -> Result<Vec<TaskRecord>, DatabaseError> {
     let rows = transaction.fetch(SKIP, [Value::json(ticks)?, now.into()]).await?;
-    let ids = rows.iter().map(read_id).collect::<Result<Vec<_>, _>>()?;
-    remove(transaction, &ids).await
+    let skipped = rows.iter().map(read_id).collect::<Result<HashSet<_>, _>>()?;
+    let skipped: Vec<_> = ticks.iter().filter(|(id, _)| skipped.contains(id)).cloned().collect();
+    held::call_off(transaction, &skipped, now).await
 }

@@ -7,6 +7,7 @@ mod calendars;
 mod centres;
 mod duties;
 mod error;
+pub(crate) mod held;
 mod idempotency;
 mod kinds;
 pub(crate) mod lanes;

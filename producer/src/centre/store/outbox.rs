@@ -10,6 +10,7 @@ use super::{
     AuditEntry, Page, ScheduleError, Store, message,
     rows::{self, NewMessage},
     shards::shard_of,
+    tasks::labels,
     ticks::read_id,
 };
 use crate::centre::database::{DatabaseError, Row, Value};
@@ -69,7 +70,7 @@ impl Store {
         let mut new = Vec::with_capacity(messages.len());
         for (stored, due_at) in messages {
             let text = message::to_column(&stored)?;
-            let (task, queue) = (stored.task.clone(), stored.queue.clone());
+            let (task, queue, labels) = (stored.task.clone(), stored.queue.clone(), labels(&stored));
             let task_id = Message::try_from(stored)?.task_id().clone();
             new.push(NewMessage {
                 shard: shard_of(&[task_id.as_str()]),
@@ -84,6 +85,7 @@ impl Store {
                 queue,
                 message: text,
                 created_at: now,
+                labels,
             });
         }
         let mut transaction = self.database.begin().await?;

@@ -1,14 +1,10 @@
 //! Ticks and messages on their way into the tables, many at once.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use leveret_common::{
-    clock::UnixMillis,
-    message::{Message, StoredMessage},
-    task::TaskId,
-};
+use leveret_common::{clock::UnixMillis, message::StoredMessage, task::TaskId};
 
-use super::{TickState, message};
+use super::{TickState, message, tasks};
 use crate::{
     centre::database::{DatabaseError, Transaction, Value, Wording},
     plan::{Facts, Overlap, Plan, ScheduleName, TickKind},
@@ -62,6 +58,8 @@ pub(crate) struct NewMessage {
     pub(crate) queue: String,
     pub(crate) message: String,
     pub(crate) created_at: UnixMillis,
+    /// Names and values by which its task is found, which are in the message as well.
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 const INSERT_TICKS: Wording = over_rows!(
@@ -116,6 +114,7 @@ impl NewMessage {
             queue: stored.queue.clone(),
             message: message::to_column(stored)?,
             created_at: tick.decided_at,
+            labels: tasks::labels(stored),
         })
     }
 }
@@ -165,14 +164,11 @@ pub(crate) async fn insert_ticks(
 }
 
 /// Writes messages down, unless they are there.
-pub(crate) async fn insert_messages(
+pub(crate) async fn insert_messages<'a>(
     transaction: &mut Transaction,
-    messages: &[NewMessage],
+    messages: impl IntoIterator<Item = &'a NewMessage>,
 ) -> Result<(), DatabaseError> {
-    if messages.is_empty() {
-        return Ok(());
-    }
-    let rows = messages.iter().map(|message| {
+    let rows = messages.into_iter().map(|message| {
         let (schedule, scheduled_at, kind) = match &message.tick {
             Some((schedule, at, kind)) => (Some(schedule), Some(at), Some(kind.as_str())),
             None => (None, None, None),
@@ -194,17 +190,11 @@ pub(crate) async fn insert_messages(
             message.created_at,
         )
     });
-    transaction.execute(INSERT_MESSAGES, [Value::json(&rows.collect::<Vec<_>>())?]).await.map(drop)
-}
-
-/// The message of a tick as it is stored, with what the engine adds to it.
-pub(crate) fn tracked(plan: &Plan, message: Message) -> Message {
-    let definition = plan.definition();
-    // What becomes of these tasks has to be known, whatever is known of others.
-    let asks = super::lane(plan.name(), definition).is_some()
-        || definition.pause_after.is_some()
-        || definition.payload.to_string().contains("{{last_success");
-    if asks { message.header(leveret_common::wire::header::TRACK, "always") } else { message }
+    let rows: Vec<_> = rows.collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    transaction.execute(INSERT_MESSAGES, [Value::json(&rows)?]).await.map(drop)
 }
 
 /// A tick that is to be published, unless its state is changed.

@@ -1,6 +1,6 @@
 //! What became of the tasks of ticks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use leveret_common::{clock::UnixMillis, task::TaskId};
 
@@ -145,7 +145,7 @@ impl Store {
         &self,
         transaction: &mut Transaction,
         ticks: &[(TaskId, String)],
-    ) -> Result<Vec<TaskId>, DatabaseError> {
+    ) -> Result<HashSet<TaskId>, DatabaseError> {
         let rows = transaction.fetch(GIVE_UP, [Value::json(ticks)?, self.clock.now().into()]).await?;
         self.follow(transaction, &rows).await?;
         rows.iter().map(read_id).collect()

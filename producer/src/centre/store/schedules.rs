@@ -3,7 +3,7 @@
 use leveret_common::clock::UnixMillis;
 use serde::{Deserialize, Serialize};
 
-use super::{AuditEntry, ScheduleError, Store, message, rows, shards::shard_of_schedule};
+use super::{AuditEntry, ScheduleError, Store, held, message, shards::shard_of_schedule};
 use crate::{
     centre::database::{DatabaseError, Row, Transaction, Value, Wording},
     plan::{Calendar, Definition, Facts, Plan, ScheduleName, Tick, TickKind},
@@ -105,10 +105,7 @@ const REPLACE: &str = "UPDATE leveret_centre_schedules SET shard = $3, revision 
     definition = $5, next_at = $6, next_due = $7, runs_left = $8, changed_at = $9 WHERE namespace = $1 AND name = $2";
 const DELETE: &str = "DELETE FROM leveret_centre_schedules WHERE namespace = $1 AND name = $2";
 /// Ticks that waited for others to end wait for nothing any more.
-const DROP_WAITING: &str =
-    "DELETE FROM leveret_centre_outbox WHERE namespace = $1 AND schedule = $2 AND try_at IS NULL RETURNING task_id";
-const SKIP_WAITING: &str = "UPDATE leveret_centre_ticks SET state = 'skipped', reason = 'the schedule was removed',
-    ended_at = $3 WHERE namespace = $1 AND schedule = $2 AND state = 'buffered'";
+const SKIP_WAITING: &str = "UPDATE leveret_centre_ticks SET state = 'skipped', reason = $4, ended_at = $3 WHERE namespace = $1 AND schedule = $2 AND state = 'buffered'";
 const PAUSE: &str = "UPDATE leveret_centre_schedules SET paused = $3, next_at = NULL, next_due = NULL,
     revision = revision + 1, changed_at = $4 WHERE namespace = $1 AND name = $2";
 const RESUME: &str = "UPDATE leveret_centre_schedules SET paused = NULL, next_at = $3, next_due = $4, failures = 0,
@@ -196,9 +193,11 @@ impl Store {
         let mut transaction = self.database.begin().await?;
         there(name, lock(&mut transaction, name).await?, expected)?;
         transaction.execute(DELETE, key(name)).await?;
-        transaction.fetch(DROP_WAITING, key(name)).await?;
+        let (now, reason) = (self.clock.now(), "the schedule was removed");
+        let called_off = held::call_off_waiting(&mut transaction, name, reason, now).await?;
+        self.record_tasks(&mut transaction, &called_off).await?;
         let mut values = key(name);
-        values.push(self.clock.now().into());
+        values.extend([now.into(), reason.into()]);
         transaction.execute(SKIP_WAITING, values).await?;
         self.note(&mut transaction, change, None).await?;
         Ok(transaction.commit().await?)
@@ -285,7 +284,7 @@ fn probe(plan: &Plan, now: UnixMillis, store: &Store) -> Result<(), ScheduleErro
     let schedule = plan.name().clone();
     let facts =
         Facts { schedule, scheduled_at: now, kind: TickKind::Tick, number: 1, last_success: None, payload: None };
-    let stored = rows::tracked(plan, plan.message(&facts)?).to_stored(&store.clock)?;
+    let stored = plan.message(&facts)?.to_stored(&store.clock)?;
     message::to_column(&stored)?;
     Ok(())
 }

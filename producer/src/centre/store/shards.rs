@@ -1,6 +1,6 @@
 //! Parts of the schedules, each worked on by one centre at a time.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{Store, over_rows};
 use crate::{
@@ -69,26 +69,29 @@ const TAKE: Wording = over_rows!(
     "UPDATE leveret_centre_shards SET holder = $2, fence = fence + 1 FROM",
     "WHERE shard = CAST(rows.value ->> 0 AS BIGINT) RETURNING shard, fence"
 );
-/// What the last holder had on its way may not have arrived: it is due again.
+/// What the last holder had on its way may not have arrived: it is due again. It was to be tried again soon; of what is put
+/// off there may be very much, and nobody should wait until all of it was looked through.
 const RECLAIM: Wording = over_rows!(
     "UPDATE leveret_centre_outbox SET try_at = due_at FROM",
-    "WHERE shard = CAST(rows.value ->> 0 AS BIGINT) AND claimed = 1 AND try_at > due_at"
+    "WHERE try_at <= $2 AND shard = CAST(rows.value ->> 0 AS BIGINT) AND claimed = 1 AND try_at > due_at"
 );
+const SOON: Duration = Duration::from_secs(600);
 const RELEASE: Wording = over_rows!(
     "UPDATE leveret_centre_shards SET holder = NULL FROM",
     "WHERE shard = CAST(rows.value ->> 0 AS BIGINT) AND holder = $2"
 );
-/// Whoever wants a shard waits for its lock; one that was stopped in the middle of a transaction does not keep it.
+/// Whoever wants a shard waits for its lock; one that was stopped in the middle of a transaction does not keep it for as long
+/// as a lease.
 const HELD: Wording = Wording::Each(
     "SELECT shard, fence FROM leveret_centre_shards WHERE holder = $1",
-    "SELECT shard, fence, set_config('idle_in_transaction_session_timeout', '2000', true) AS patience
+    "SELECT shard, fence, set_config('idle_in_transaction_session_timeout', '1500', true) AS patience
      FROM leveret_centre_shards WHERE holder = $1 ORDER BY shard FOR NO KEY UPDATE",
 );
-const LOCK: &str = "SELECT shard, set_config('idle_in_transaction_session_timeout', '2000', true) AS patience
+const LOCK: &str = "SELECT shard, set_config('idle_in_transaction_session_timeout', '1500', true) AS patience
     FROM leveret_centre_shards
     WHERE shard = ANY (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST($1 AS json)))
     ORDER BY shard FOR NO KEY UPDATE";
-const LOCK_OF_TASKS: &str = "SELECT shard, set_config('idle_in_transaction_session_timeout', '2000', true) AS patience
+const LOCK_OF_TASKS: &str = "SELECT shard, set_config('idle_in_transaction_session_timeout', '1500', true) AS patience
     FROM leveret_centre_shards WHERE shard IN (SELECT shard FROM leveret_centre_ticks
         WHERE task_id = ANY (SELECT value FROM json_array_elements_text(CAST($1 AS json))))
     ORDER BY shard FOR NO KEY UPDATE";
@@ -121,7 +124,7 @@ impl Store {
             return Ok(BTreeMap::new());
         }
         let taken = transaction.fetch(TAKE, [Value::json(&free)?, holder.into()]).await?;
-        transaction.execute(RECLAIM, [Value::json(&free)?]).await?;
+        transaction.execute(RECLAIM, [Value::json(&free)?, (self.clock.now() + SOON).into()]).await?;
         transaction.commit().await?;
         taken.iter().map(|row| Ok((row.number("shard")?, row.number("fence")?))).collect()
     }

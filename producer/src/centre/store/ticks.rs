@@ -204,7 +204,8 @@ impl Store {
             let facts = facts(&schedule, at, TickKind::Now, payload.clone());
             let (tick, message) = self.asked_for(&plan, &schedule, &facts, now)?;
             if !rows::insert_ticks(&mut transaction, std::slice::from_ref(&tick)).await?.is_empty() {
-                rows::insert_messages(&mut transaction, &[message]).await?;
+                rows::insert_messages(&mut transaction, [&message]).await?;
+                self.record_tasks(&mut transaction, &[message.record()]).await?;
                 let result = ("task_id", tick.task_id.as_str().into());
                 self.note(&mut transaction, change, Some(result)).await?;
                 transaction.commit().await?;
@@ -249,6 +250,8 @@ impl Store {
         let new = rows::insert_ticks(&mut transaction, &ticks).await?;
         messages.retain(|message| new.contains(message.task_id.as_str()));
         rows::insert_messages(&mut transaction, &messages).await?;
+        let records: Vec<_> = messages.iter().map(NewMessage::record).collect();
+        self.record_tasks(&mut transaction, &records).await?;
         self.note(&mut transaction, change, Some(("ticks", messages.len().into()))).await?;
         transaction.commit().await?;
         self.wake();
@@ -264,7 +267,7 @@ impl Store {
         facts: &Facts,
         now: UnixMillis,
     ) -> Result<(NewTick, NewMessage), ScheduleError> {
-        let stored = rows::tracked(plan, plan.message(facts)?).to_stored(&self.clock)?;
+        let stored = plan.message(facts)?.to_stored(&self.clock)?;
         let mut tick = rows::new_tick(plan, facts, schedule.shard, now);
         if tick.lane.is_some() && plan.definition().overlap != Overlap::Allow {
             tick.state = TickState::Buffered;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use leveret_common::{clock::UnixMillis, message::StoredMessage, task::TaskId};
 
-use super::{Store, message, over_rows, schedules, ticks::read_id};
+use super::{Store, held, message, over_rows, schedules, tasks::TaskRecord, ticks::read_id};
 use crate::{
     centre::database::{DatabaseError, Row, Transaction, Value, Wording},
     plan::{Definition, ScheduleName, Tick},
@@ -36,7 +36,8 @@ pub(crate) struct Advance {
 /// A message that the outbox has given out to be published.
 #[derive(Clone, Debug)]
 pub(crate) struct ClaimedMessage {
-    pub(crate) task_id: TaskId,
+    /// What is told of its task: that it is held.
+    pub(crate) record: TaskRecord,
     pub(crate) due_at: UnixMillis,
     pub(crate) tries: i64,
     pub(crate) give_up_at: Option<UnixMillis>,
@@ -54,6 +55,11 @@ const DUE_SCHEDULES: Wording = Wording::Each(
      WHERE next_due <= $2 AND shard = ANY (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST($1 AS json)))
      ORDER BY next_due LIMIT $3",
 );
+/// Of all shards, so that those are counted that no centre holds.
+const OVERDUE: &str = "SELECT count(*) AS schedules, min(next_due) AS since FROM (
+    SELECT next_due FROM leveret_centre_schedules WHERE next_due <= $1 ORDER BY next_due LIMIT $2) AS overdue";
+/// More are not counted, so that it takes no time when there are very many.
+const MOST_OVERDUE: i64 = 10_000;
 const DUE_MESSAGES: Wording = Wording::Each(
     "SELECT task_id, shard, try_at FROM leveret_centre_outbox
      WHERE try_at <= $2 AND shard IN (SELECT value FROM json_each($1)) ORDER BY try_at LIMIT $3",
@@ -83,7 +89,7 @@ const ADVANCED: Wording = over_rows!(
 const CLAIM: Wording = over_rows!(
     "UPDATE leveret_centre_outbox SET claimed = 1, try_at = $2 FROM",
     "WHERE task_id = rows.value ->> 0 AND try_at <= $3
-     RETURNING task_id, due_at, tries, give_up_at, namespace, schedule, message"
+     RETURNING task_id, due_at, tries, give_up_at, namespace, schedule, scheduled_at, task, queue, message, created_at"
 );
 const REMOVE: Wording = Wording::Each(
     "DELETE FROM leveret_centre_outbox WHERE task_id IN (SELECT value ->> 0 FROM json_each($1))",
@@ -132,6 +138,13 @@ impl Store {
     ) -> Result<Vec<DueSchedule>, DatabaseError> {
         let rows = self.database.fetch(DUE_SCHEDULES, [Value::json(shards)?, until.into(), limit.into()]).await?;
         rows.iter().map(due).collect()
+    }
+
+    /// How many schedules have been due since `before` and longer, of all shards and at most 10,000; and since when the first.
+    pub(crate) async fn overdue(&self, before: UnixMillis) -> Result<(u64, Option<UnixMillis>), DatabaseError> {
+        let rows = self.database.fetch(OVERDUE, [before.into(), MOST_OVERDUE.into()]).await?;
+        let Some(row) = rows.first() else { return Ok((0, None)) };
+        Ok((u64::try_from(row.number("schedules")?).unwrap_or_default(), row.maybe_moment("since")?))
     }
 
     /// Messages of these shards that are to be tried up to `until`, earliest first.
@@ -208,14 +221,14 @@ pub(crate) async fn claim(
     let rows: Vec<_> = ids.iter().map(|id| (id,)).collect();
     let rows = transaction.fetch(CLAIM, [Value::json(&rows)?, until.into(), now.into()]).await?;
     let read = |row: &Row| {
-        let schedule = row.maybe_text("schedule")?.is_some();
+        let message = message::from_column(&row.text("message")?)?;
         Ok(ClaimedMessage {
-            task_id: read_id(row)?,
+            record: held::read_record(row, &message)?,
             due_at: row.moment("due_at")?,
             tries: row.number("tries")?,
             give_up_at: row.maybe_moment("give_up_at")?,
-            schedule: schedule.then(|| schedules::read_name(row, "namespace", "schedule")).transpose()?,
-            message: message::from_column(&row.text("message")?)?,
+            schedule: held::read_schedule(row)?,
+            message,
         })
     };
     rows.iter().map(read).collect()
@@ -237,12 +250,6 @@ pub(crate) async fn retry(
     messages: &[(TaskId, UnixMillis)],
 ) -> Result<(), DatabaseError> {
     transaction.execute(RETRY, [Value::json(messages)?]).await.map(drop)
-}
-
-/// These are in nobody's way any more.
-pub(crate) async fn remove(transaction: &mut Transaction, messages: &[TaskId]) -> Result<(), DatabaseError> {
-    let rows: Vec<_> = messages.iter().map(|id| (id,)).collect();
-    transaction.execute(REMOVE, [Value::json(&rows)?]).await.map(drop)
 }
 
 /// Shards with their fences, as they are locked for a turn.

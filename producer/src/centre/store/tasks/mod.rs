@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use apply::{Applied, Told};
 pub use cancel::OpenCancel;
+pub(crate) use record::labels;
 pub use record::{RecordedState, TaskRecord};
 pub use retain::TaskRetention;
 pub use search::{Cursor, InvalidCursor, Tally, TaskFilter};

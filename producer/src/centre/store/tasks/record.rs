@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use leveret_common::{clock::UnixMillis, task::TaskId};
+use leveret_common::{clock::UnixMillis, message::StoredMessage, task::TaskId, wire::header};
 use serde::{Deserialize, Serialize};
 
 use super::{Applied, life::Life, write::News};
@@ -52,6 +52,21 @@ pub struct TaskRecord {
     pub reason: Option<String>,
 }
 
+impl TaskRecord {
+    /// What became of it in the end, or for now.
+    #[must_use]
+    pub(crate) fn became(mut self, state: RecordedState, at: UnixMillis) -> Self {
+        (self.state, self.at) = (state, at);
+        self
+    }
+}
+
+/// The labels of a message.
+pub(crate) fn labels(message: &StoredMessage) -> BTreeMap<String, String> {
+    let labels = message.headers.get(header::LABELS).and_then(|labels| labels.as_str());
+    labels.and_then(|labels| serde_json::from_str(labels).ok()).unwrap_or_default()
+}
+
 impl Store {
     /// Notes what a centre has published, in a transaction of its own. Events of the tasks may have come before.
     ///
@@ -61,7 +76,7 @@ impl Store {
         if tasks.is_empty() {
             return Ok(Applied::default());
         }
-        let news = News::of(tasks.iter().map(Life::recorded), self.clock.now())?;
+        let news = self.news(tasks)?;
         let mut transaction = self.database.begin().await?;
         let changed = self.write_tasks(&mut transaction, news).await?;
         transaction.commit().await?;
@@ -80,8 +95,13 @@ impl Store {
         transaction: &mut Transaction,
         tasks: &[TaskRecord],
     ) -> Result<Applied, DatabaseError> {
-        let news = News::of(tasks.iter().map(Life::recorded), self.clock.now())?;
-        let changed = self.write_tasks(transaction, news).await?;
+        let changed = self.write_tasks(transaction, self.news(tasks)?).await?;
         Ok(Applied { changed })
+    }
+
+    /// What these records say, ready to be written: that is made before the transaction begins, for others wait while it
+    /// lasts.
+    fn news(&self, tasks: &[TaskRecord]) -> Result<News, DatabaseError> {
+        News::of(tasks.iter().map(Life::recorded), self.clock.now())
     }
 }
