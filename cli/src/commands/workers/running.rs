@@ -93,7 +93,7 @@ impl Report for Listed {
                 task.task.as_str().into(),
                 task.queue.to_string().into(),
                 number(task.attempt),
-                number(age(std::time::Duration::from_millis(*ran_ms))),
+                number(age(Duration::from_millis(*ran_ms))),
                 progress.into(),
                 worker.as_str().into(),
             ]);
