@@ -1,9 +1,6 @@
 //! Tasks that wait are cancelled: in their queue, between two attempts, with workers and without.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use leveret_testkit::eventually;
 use leveret_worker::{
@@ -16,6 +13,7 @@ use leveret_worker::{
     policy::TaskPolicy,
     run::RunningWorker,
 };
+use parking_lot::Mutex;
 use reqwest::Response;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -40,12 +38,12 @@ impl Script {
     }
 
     fn called(&self) -> Vec<String> {
-        self.called.lock().unwrap().clone()
+        self.called.lock().clone()
     }
 
     async fn act(self, context: Context, what: &str) -> Result<Outcome, Error> {
         let before = self.called().iter().filter(|called| *called == what).count();
-        self.called.lock().unwrap().push(what.to_owned());
+        self.called.lock().push(what.to_owned());
         match what {
             "fail" => Err(Error::retry_after(Duration::from_secs(4), "no such host")),
             "reject" if before > 0 => Ok(Outcome::Done),

@@ -162,10 +162,7 @@ async fn what_the_centre_holds_is_listed_rescheduled_and_cancelled() {
         drop(transaction);
         assert_eq!(state().await.0, TaskState::Scheduled, "that transaction never happened");
         store.record_published(&[cancelled]).await.unwrap();
-        assert_eq!(
-            state().await,
-            (TaskState::Cancelled, Some(later), Some(START + std::time::Duration::from_millis(2)))
-        );
+        assert_eq!(state().await, (TaskState::Cancelled, Some(later), Some(START + Duration::from_millis(2))));
         assert_eq!(store.task(&id("a")).await.unwrap().unwrap().error.as_deref(), Some("not needed"));
         assert!(store.task(&id("b")).await.unwrap().is_none());
     })

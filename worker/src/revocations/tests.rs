@@ -4,8 +4,12 @@ fn clock() -> Clock {
     Clock::held(UnixMillis(1_000_000))
 }
 
-fn id(text: impl ToString) -> TaskId {
-    text.to_string().parse().unwrap()
+fn id(text: &str) -> TaskId {
+    text.parse().unwrap()
+}
+
+fn numbered(number: usize) -> TaskId {
+    id(&number.to_string())
 }
 
 fn of(ids: impl IntoIterator<Item = TaskId>, replays: Option<u32>) -> Revoked {
@@ -47,12 +51,12 @@ fn a_replay_is_another_life() {
 #[test]
 fn beyond_the_bound_the_oldest_is_forgotten() {
     let revocations = Revocations::new(clock());
-    revocations.add(&of((0..MOST).map(id), Some(0)), &"ü".repeat(5_000), HOUR);
-    assert_eq!(revocations.of(&id(0), 0).unwrap().chars().count(), LONGEST_REASON);
+    revocations.add(&of((0..MOST).map(numbered), Some(0)), &"ü".repeat(5_000), HOUR);
+    assert_eq!(revocations.of(&numbered(0), 0).unwrap().chars().count(), LONGEST_REASON);
     // Told of again, it is not the oldest any more.
-    revocations.add(&of([id(0)], Some(0)), "again", HOUR);
+    revocations.add(&of([numbered(0)], Some(0)), "again", HOUR);
     revocations.add(&of([id("more"), id("and more")], Some(0)), "", HOUR);
-    let known = |number: usize| revocations.of(&id(number), 0).is_some();
+    let known = |number: usize| revocations.of(&numbered(number), 0).is_some();
     assert!(known(0) && !known(1) && !known(2) && known(3) && known(MOST - 1));
     let kept = revocations.kept.lock();
     assert_eq!((kept.by_id.len(), kept.order.len()), (MOST, MOST));

@@ -118,7 +118,7 @@ impl Report for Listed {
                 cell(task, "/task").into(),
                 cell(task, "/queue").into(),
                 number(cell(task, "/attempt")),
-                number(age(std::time::Duration::from_millis(*ran_ms))),
+                number(age(Duration::from_millis(*ran_ms))),
                 progress.into(),
                 worker.as_str().into(),
             ]);

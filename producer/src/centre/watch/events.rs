@@ -181,13 +181,14 @@ impl Intake {
             self.metrics.lag(newest, self.store.clock().now());
         }
         let Applied { changed } = applied;
-        let is_begun = |task: &&Task| {
+        let begun = changed.iter().filter(|task| {
             let is_start =
-                |told: &&Told| matches!(told.event.what, Happening::Started { .. }) && told.event.id == task.id;
-            task.state == TaskState::Running && events.iter().any(|told| is_start(told))
-        };
-        for task in changed.iter().filter(|task| task.cancel_requested_at.is_some()).filter(is_begun) {
-            // It ends with the centre.
+                |told: &Told| told.event.id == task.id && matches!(told.event.what, Happening::Started { .. });
+            let is_unwanted = task.state == TaskState::Running && task.cancel_requested_at.is_some();
+            is_unwanted && events.iter().copied().any(is_start)
+        });
+        for task in begun {
+            // Whoever hears it ends with this centre.
             let _ = self.begun.send(task.clone());
         }
         self.relay.announce(changed).await;

@@ -11,7 +11,7 @@ use leveret_common::{
     wire::TooLong,
 };
 use tokio::{
-    sync::{broadcast, watch},
+    sync::{broadcast, mpsc, watch},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;

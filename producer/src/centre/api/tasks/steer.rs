@@ -85,8 +85,8 @@ pub(super) async fn cancel(
     still_open(&task)?;
     let broker = api.need_broker()?;
     let was = if task.state == TaskState::Running { "running" } else { "waiting" };
-    let asked = api.store.request_cancel(&task, reason.as_deref(), Some(&line(was, &task.namespace)));
-    let applied = asked.await?;
+    let change = line(was, &task.namespace);
+    let applied = api.store.request_cancel(&task, reason.as_deref(), Some(&change)).await?;
     let ended = applied.changed.first().map(still_open).transpose();
     api.announce(applied).await;
     // It may have ended in between.
