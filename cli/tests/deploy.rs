@@ -1,5 +1,7 @@
 //! What stands in `deploy/` and `docker-compose.yml`, against the binary.
 
+#![allow(clippy::unwrap_used, reason = "this is how a test fails")]
+
 mod common;
 
 use common::Site;

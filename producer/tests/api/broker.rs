@@ -296,7 +296,7 @@ async fn a_queue_is_paused_and_resumed_at_every_worker() {
     let (_worker, instance) = place.working().await;
     let pause = async || place.site.get(&format!("/api/v1/workers/{instance}")).await["queues"][0]["paused"].clone();
     let paused = eventually(PATIENCE, async || Some(pause().await).filter(Value::is_object)).await;
-    assert_eq!((&paused["everywhere"], &paused["by"]), (&json!(true), &json!("admin of * by REST")), "{paused}");
+    assert_eq!((&paused["everywhere"], &paused["by"]), (&json!(true), &json!("first admin by REST")), "{paused}");
     let resume =
         async || json(place.site.ask("POST", "/api/v1/queues/default/resume").send().await.unwrap(), 200).await;
     let resumed = resume().await;
@@ -305,7 +305,7 @@ async fn a_queue_is_paused_and_resumed_at_every_worker() {
     assert_eq!(resume().await["was_paused"], false);
     let log = place.site.get("/api/v1/audit?action=queue").await;
     assert_eq!(log["items"].as_array().unwrap().len(), 3, "{log}");
-    problem(place.site.ask("POST", "/api/v1/queues/a%20b/resume").send().await.unwrap(), 404).await;
+    problem(place.site.ask("POST", "/api/v1/queues/a%20b/resume").send().await.unwrap(), 400).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,7 +30,7 @@ const MOST_COUNTED: u64 = 100_000;
 /// Who is asked.
 #[derive(Debug)]
 pub(super) enum Source {
-    Broker { pool: ChannelPool, topology: Topology },
+    Broker { pool: ChannelPool, topology: Box<Topology> },
     Centre(Api),
 }
 
@@ -48,7 +48,7 @@ impl Source {
             return Ok(Self::Centre(api));
         }
         let settings = session.settings()?;
-        let topology = settings.topology()?;
+        let topology = Box::new(settings.topology()?);
         Ok(Self::Broker { pool: session.admin(settings.broker).await?, topology })
     }
 

@@ -68,11 +68,8 @@ impl Report for Whole {
             writeln!(out, "version   {}", cell(worker, "/version"))?;
             writeln!(out, "started   {}", moment(read_moment(&worker["started_at"])))?;
             writeln!(out, "state     {}, weight {}", cell(worker, "/state"), cell(worker, "/weight"))?;
-            match worker["presence"].as_str() {
-                None | Some("live") => {}
-                Some(gone) => {
-                    writeln!(out, "          {gone}, last heard {}", moment(read_moment(&worker["heard_at"])))?
-                }
+            if let Some(gone) = worker["presence"].as_str().filter(|presence| *presence != "live") {
+                writeln!(out, "          {gone}, last heard {}", moment(read_moment(&worker["heard_at"])))?;
             }
             queues(worker).try_for_each(|queue| writeln!(out, "queue     {}", full(queue)))?;
             if let Some(finished) = worker["stats"]["finished"].as_object() {
