@@ -16,10 +16,13 @@ use crate::centre::{
     watch::Announcer,
 };
 
-/// How long a record waits for others that are written together with it. A commit is dear, and decisions wait for it in SQLite.
+/// How long a record waits for others that are written together with it, while they are few.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// So many are written together, about: then whoever else writes into SQLite has a turn.
-const TOGETHER: usize = 500;
+const FEW: usize = 50;
+/// And when they are many: in SQLite decisions wait for each commit, which is dear.
+const PATIENCE_WITH_MANY: Duration = Duration::from_secs(1);
+/// So many are written together, about: then whoever else writes has a turn.
+const TOGETHER: usize = 1_000;
 /// So often it is tried to write; what cannot be is left to workers to tell.
 const TRIES: u32 = 3;
 /// Transactions of which followers may still have to be told. Beyond, they are not: it is in the database.
@@ -69,10 +72,10 @@ impl Recorder {
     /// Writes until the loop has ended, and then what is left.
     pub(crate) async fn run(mut self) {
         while let Some(mut records) = self.records.recv().await {
-            let deadline = Instant::now() + PATIENCE;
-            while records.len() < TOGETHER
-                && let Ok(Some(more)) = timeout_at(deadline, self.records.recv()).await
-            {
+            let begun = Instant::now();
+            while records.len() < TOGETHER {
+                let patience = if records.len() < FEW { PATIENCE } else { PATIENCE_WITH_MANY };
+                let Ok(Some(more)) = timeout_at(begun + patience, self.records.recv()).await else { break };
                 records.extend(more);
             }
             self.record(&records).await;

@@ -118,8 +118,7 @@ impl Engine {
             centre.id.clone(),
             counters.clone(),
             (dispatcher, outcomes),
-            Declarer::new(client.clone(), options.queues),
-            canceller,
+            (Declarer::new(client.clone(), options.queues), canceller),
             (teller, records),
         );
         let (stop, stop_beating) = (CancellationToken::new(), CancellationToken::new());

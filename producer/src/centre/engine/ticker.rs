@@ -85,8 +85,7 @@ impl Ticker {
         id: String,
         counters: Arc<Counters>,
         (dispatcher, outcomes): (Dispatcher, mpsc::UnboundedReceiver<Vec<Outcome>>),
-        declarer: Declarer,
-        canceller: Canceller,
+        (declarer, canceller): (Declarer, Canceller),
         (teller, records): (Teller, mpsc::UnboundedSender<Vec<TaskRecord>>),
     ) -> Self {
         let now = Instant::now();
