@@ -275,10 +275,13 @@ async fn a_centre_whose_shards_were_taken_decides_nothing() {
         let engine = rig.engine().await;
         // As if another had thought it dead: the engine learns of it by its next transaction, or its next beat.
         let take = "UPDATE leveret_centre_shards SET holder = 'other', fence = fence + 1";
-        rig.store.database().execute(take, []).await.unwrap();
         let beat = "INSERT INTO leveret_centre_centres (id, name, version, started_at, beat_at, ends_at)
             VALUES ('other', 'other', '1', 0, 0, 99999999999999)";
-        rig.store.database().execute(beat, []).await.unwrap();
+        // At one moment: shards of one that is not alive are free.
+        let mut transaction = rig.store.database().begin().await.unwrap();
+        transaction.execute(take, []).await.unwrap();
+        transaction.execute(beat, []).await.unwrap();
+        transaction.commit().await.unwrap();
         rig.pass(1);
         eventually_eq(PATIENCE, 0, async || engine.health().shards).await;
         assert!(rig.ticks("a").await.is_empty());

@@ -1,4 +1,4 @@
-//! Writes down that tasks are published, beside the loop: nobody waits for it but what came of those publishes.
+//! Writes down that tasks are published, beside the loop: nobody waits for it.
 
 use std::time::Duration;
 
@@ -8,19 +8,21 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::dispatch::Outcome;
 use crate::centre::{
     store::{
         Store,
-        tasks::{Applied, RecordedState, Task, TaskRecord},
+        tasks::{Applied, Task, TaskRecord},
     },
     watch::Announcer,
 };
 
-/// How long an outcome waits for others that are written together with it.
-const PATIENCE: Duration = Duration::from_millis(50);
-/// So many are written together, about: then whoever else writes into SQLite has a turn.
-const TOGETHER: usize = 500;
+/// How long a record waits for others that are written together with it, while they are few.
+const PATIENCE: Duration = Duration::from_millis(200);
+const FEW: usize = 50;
+/// And when they are many: in SQLite decisions wait for each commit, which is dear.
+const PATIENCE_WITH_MANY: Duration = Duration::from_secs(1);
+/// So many are written together, about: then whoever else writes has a turn.
+const TOGETHER: usize = 1_000;
 /// So often it is tried to write; what cannot be is left to workers to tell.
 const TRIES: u32 = 3;
 /// Transactions of which followers may still have to be told. Beyond, they are not: it is in the database.
@@ -52,50 +54,43 @@ impl Teller {
     }
 }
 
-/// Stands between the publishes and the loop that settles them. A task has its row before its message leaves the outbox: if
-/// the centre dies in between, it is published again, and that is all.
+/// Writes what is told of tasks. If the centre is killed before, workers tell of them.
+#[derive(Debug)]
 pub(crate) struct Recorder {
-    pub(crate) store: Store,
-    pub(crate) teller: Teller,
-    pub(crate) outcomes: mpsc::UnboundedReceiver<Vec<Outcome>>,
-    pub(crate) recorded: mpsc::UnboundedSender<Vec<Outcome>>,
+    store: Store,
+    teller: Teller,
+    records: mpsc::UnboundedReceiver<Vec<TaskRecord>>,
 }
 
 impl Recorder {
-    /// Records until nobody publishes any more.
+    /// With where to put the records.
+    pub(crate) fn new(store: Store, teller: Teller) -> (Self, mpsc::UnboundedSender<Vec<TaskRecord>>) {
+        let (sender, records) = mpsc::unbounded_channel();
+        (Self { store, teller, records }, sender)
+    }
+
+    /// Writes until the loop has ended, and then what is left.
     pub(crate) async fn run(mut self) {
-        while let Some(mut outcomes) = self.outcomes.recv().await {
-            let deadline = Instant::now() + PATIENCE;
-            while outcomes.len() < TOGETHER
-                && let Ok(Some(more)) = timeout_at(deadline, self.outcomes.recv()).await
-            {
-                outcomes.extend(more);
+        while let Some(mut records) = self.records.recv().await {
+            let begun = Instant::now();
+            while records.len() < TOGETHER {
+                let patience = if records.len() < FEW { PATIENCE } else { PATIENCE_WITH_MANY };
+                let Ok(Some(more)) = timeout_at(begun + patience, self.records.recv()).await else { break };
+                records.extend(more);
             }
-            self.record(&outcomes).await;
-            // Whoever wanted to know has stopped waiting.
-            drop(self.recorded.send(outcomes));
+            self.record(&records).await;
         }
     }
 
-    async fn record(&self, outcomes: &[Outcome]) {
-        let records: Vec<_> = outcomes.iter().filter_map(record).collect();
+    async fn record(&self, records: &[TaskRecord]) {
         for tries in 1..=TRIES {
-            match self.store.record_published(&records).await {
+            match self.store.record_published(records).await {
                 Ok(applied) => return self.teller.tell(applied.changed),
-                Err(error) if tries == TRIES => {
-                    warn!(tasks = records.len(), %error, "tasks are published, and cannot be listed until workers tell of them");
+                Err(_) if tries < TRIES => sleep(PATIENCE * tries).await,
+                Err(error) => {
+                    warn!(tasks = records.len(), %error, "tasks that are published are listed once workers tell of them");
                 }
-                Err(_) => sleep(PATIENCE * tries).await,
             }
         }
-    }
-}
-
-/// What is told of a task by what came of its publish; nothing when it fails once more.
-fn record(Outcome { parcel, result, at, .. }: &Outcome) -> Option<TaskRecord> {
-    let record = parcel.record.clone();
-    match result {
-        Ok(()) => Some(record.became(RecordedState::Published, *at)),
-        Err(_) => (parcel.tries == 0).then_some(record),
     }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use leveret_common::{client::Client, task::TaskId, topology::InvalidName};
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
@@ -111,22 +111,21 @@ impl Engine {
         let canceller = Canceller::new(client.link().clone())?;
         let (dispatcher, outcomes) = Dispatcher::new(client.clone(), store.clock().clone());
         let teller = Teller::start(options.announcer);
-        let (recorded, settled) = mpsc::unbounded_channel();
-        tokio::spawn(Recorder { store: store.clone(), teller: teller.clone(), outcomes, recorded }.run());
+        let (recorder, records) = Recorder::new(store.clone(), teller.clone());
         let ticker = Ticker::new(
             store.clone(),
             lease.clone(),
             centre.id.clone(),
             counters.clone(),
-            (dispatcher, settled),
-            Declarer::new(client.clone(), options.queues),
-            canceller,
-            teller,
+            (dispatcher, outcomes),
+            (Declarer::new(client.clone(), options.queues), canceller),
+            (teller, records),
         );
         let (stop, stop_beating) = (CancellationToken::new(), CancellationToken::new());
         let exchanges = tokio::spawn(Declarer::keep_exchanges(client, stop_beating.clone()));
         let ticker = tokio::spawn(ticker.run(stop.clone(), options.grace));
         let keeper = tokio::spawn(keeper.run(stop_beating.clone()));
+        let recorder = tokio::spawn(recorder.run());
         info!(centre = %centre.id, name = options.name, "the centre decides about schedules");
         Ok(RunningEngine {
             store,
@@ -136,7 +135,7 @@ impl Engine {
             stop,
             stop_beating,
             ticker,
-            tasks: [keeper, exchanges],
+            tasks: [recorder, keeper, exchanges],
         })
     }
 }
@@ -151,7 +150,7 @@ pub struct RunningEngine {
     stop: CancellationToken,
     stop_beating: CancellationToken,
     ticker: JoinHandle<()>,
-    tasks: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 3],
 }
 
 impl RunningEngine {

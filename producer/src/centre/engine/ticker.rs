@@ -24,7 +24,11 @@ use super::{
 };
 use crate::centre::{
     database::DatabaseError,
-    store::{Store, lanes::LaneKey},
+    store::{
+        Store,
+        lanes::LaneKey,
+        tasks::{RecordedState, TaskRecord},
+    },
 };
 
 /// The database is looked at this often: what others have changed is noticed by it.
@@ -52,6 +56,7 @@ pub(super) struct Ticker {
     declarer: Declarer,
     pub(super) canceller: Canceller,
     pub(super) teller: Teller,
+    records: mpsc::UnboundedSender<Vec<TaskRecord>>,
     pub(super) agenda: Agenda,
     pub(super) plans: Plans,
     /// Messages on their way to the broker, or back and not written down yet.
@@ -80,9 +85,8 @@ impl Ticker {
         id: String,
         counters: Arc<Counters>,
         (dispatcher, outcomes): (Dispatcher, mpsc::UnboundedReceiver<Vec<Outcome>>),
-        declarer: Declarer,
-        canceller: Canceller,
-        teller: Teller,
+        (declarer, canceller): (Declarer, Canceller),
+        (teller, records): (Teller, mpsc::UnboundedSender<Vec<TaskRecord>>),
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -96,6 +100,7 @@ impl Ticker {
             declarer,
             canceller,
             teller,
+            records,
             agenda: Agenda::new(),
             plans: Plans::default(),
             in_flight: HashSet::new(),
@@ -214,6 +219,7 @@ impl Ticker {
     /// What came of publishes.
     fn collect(&mut self, outcomes: Vec<Outcome>) {
         let now = self.store.clock().now();
+        let mut records = Vec::with_capacity(outcomes.len());
         for Outcome { parcel, result, at, took } in outcomes {
             self.settled.since.get_or_insert_with(Instant::now);
             let error = match result {
@@ -226,7 +232,8 @@ impl Ticker {
                         }
                         None => self.counters.delayed(),
                     }
-                    self.settled.published.push((parcel.record.id, at));
+                    self.settled.published.push((parcel.record.id.clone(), at));
+                    records.push(parcel.record.became(RecordedState::Published, at));
                     continue;
                 }
                 Err(error) => error,
@@ -249,8 +256,13 @@ impl Ticker {
             if matches!(error, PublishError::Unroutable { .. }) {
                 self.declarer.declare(&parcel.record.queue);
             }
-            self.settled.retried.push((parcel.record.id, now + delay));
+            self.settled.retried.push((parcel.record.id.clone(), now + delay));
+            if parcel.tries == 0 {
+                records.push(parcel.record);
+            }
         }
+        // The recorder outlives the loop.
+        drop(self.records.send(records));
     }
 
     /// Says what is wrong with a queue, but not with each message.
