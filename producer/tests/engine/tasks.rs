@@ -32,10 +32,8 @@ use crate::{
 
 /// What a worker tells of a task that begins and is done.
 fn run(id: &TaskId, schedule: &str, at: UnixMillis) -> [Told; 2] {
-    [Happening::Started { waited_ms: Some(5) }, Happening::done(5, None)].map(|what| Told {
-        worker: "one".to_owned(),
-        instance: Instance::new(),
-        event: TaskEvent {
+    [Happening::Started { waited_ms: Some(5) }, Happening::done(5, None)].map(|what| {
+        let event = TaskEvent {
             id: id.clone(),
             task: "t".to_owned(),
             queue: "default".to_owned(),
@@ -47,7 +45,8 @@ fn run(id: &TaskId, schedule: &str, at: UnixMillis) -> [Told; 2] {
             scheduled_at: Some(at),
             labels: BTreeMap::new(),
             what,
-        },
+        };
+        Told::by("one", Instance::new(), event)
     })
 }
 

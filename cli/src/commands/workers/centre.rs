@@ -129,7 +129,8 @@ pub(super) async fn limits(api: &Api, session: &Session) -> Result<Exit, Failure
         // What most workers say; a limit that no worker has is as the configuration says.
         let admits = item["in_force"].get(0).unwrap_or(item);
         let [concurrency, rate] = cells(admits, ["/concurrency", "/rate"]);
-        let workers: u64 = item["in_force"].as_array().into_iter().flatten().filter_map(|said| said["workers"].as_u64()).sum();
+        let workers: u64 =
+            item["in_force"].as_array().into_iter().flatten().filter_map(|said| said["workers"].as_u64()).sum();
         let agree = admits["workers"].as_u64().unwrap_or_default();
         let workers = if agree == workers { workers.to_string() } else { format!("{agree} of {workers}") };
         let shared = match (item["per_worker"] == true, item["by_key"] == true) {

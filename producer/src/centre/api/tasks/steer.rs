@@ -19,7 +19,8 @@ use utoipa::ToSchema;
 use super::{publish::read_id, read::known};
 use crate::centre::{
     api::{
-        Api, At, Authorised, Body, Broker, Caller, MaybeBody, Operator, Problem, ProblemKind, audit::act, moment::Moment,
+        Api, At, Authorised, Body, Broker, Caller, MaybeBody, Operator, Problem, ProblemKind, audit::act,
+        moment::Moment,
     },
     store::{
         AuditEntry, DelayedTask,
