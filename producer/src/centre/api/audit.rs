@@ -1,9 +1,9 @@
 //! The audit log, and what goes into it.
 //!
 //! A change of the database is written down in the transaction that makes it, so that there is neither without the other.
-//! What is done elsewhere, at the broker or by workers, cannot be: there the line comes first, as [`act`] has it. So nothing is done
-//! without its line, even if the centre dies in between. If it fails, a second line says so: `<action>.failed`, of the same
-//! request. A line without that second one may be of something that was never begun, for the centre died.
+//! What is done elsewhere, at the broker or by workers, cannot be: there the line comes first, as `act` has it. So nothing is
+//! done without its line, even if the centre dies in between. If it fails, a second line says so: `<action>.failed`, of the
+//! same request. A line without that second one may be of something that was never begun, for the centre died.
 
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
