@@ -215,7 +215,9 @@ async fn dead_letters_are_replayed_in_the_background() {
     centre.remembered(&site).await;
     let mut worker = site.start(&["worker"]);
     for _ in 0..3 {
-        site.run(&["publish", "fail", "--wait", "20s"]).await.expect(1);
+        // It is refused while nobody has declared the queue.
+        let publish = ["publish", "fail", "--wait", "20s"];
+        eventually(PATIENCE, async || site.run(&publish).await.stdout.contains("dead in attempt 1")).await;
     }
     worker.signal(Signal::SIGTERM);
     worker.ended().await;

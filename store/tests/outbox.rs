@@ -162,9 +162,12 @@ macro_rules! promises {
                 for statement in $refuse_deletes {
                     sqlx::query(statement).execute(&pool).await.unwrap();
                 }
-                let relay = outbox.relay(first).batch(60).start();
+                // Connections of its own, so that it can be waited for what it was at when it died.
+                let own = sqlx::Pool::connect_with((*pool.connect_options()).clone()).await.unwrap();
+                let relay = $outbox::new(own.clone(), Clock::system()).relay(first).batch(60).start();
                 eventually(PATIENCE, async || vhost.ready("mails").await >= 60).await;
                 drop(relay);
+                own.close().await;
                 for statement in $allow_deletes {
                     sqlx::query(statement).execute(&pool).await.unwrap();
                 }

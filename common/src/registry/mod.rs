@@ -216,8 +216,9 @@ impl Keeper {
                     if changed.is_err() {
                         return;
                     }
-                    let heard = std::mem::replace(&mut hears, *attached.borrow_and_update() == Attachment::Attached);
-                    if hears && !heard {
+                    // It may have been away and be back already.
+                    hears = *attached.borrow_and_update() == Attachment::Attached;
+                    if hears {
                         self.roll.hear_again(self.clock.now());
                         self.ask(Target::All);
                     }
@@ -229,7 +230,12 @@ impl Keeper {
                         }
                     }
                 }
-                () = lost, if hears => self.roll.look(self.clock.now()),
+                () = lost, if hears => {
+                    // Who cannot hear declares nobody lost.
+                    if !attached.has_changed().unwrap_or(true) {
+                        self.roll.look(self.clock.now());
+                    }
+                }
             }
             let changes = self.roll.take_changes();
             if !changes.is_empty() {

@@ -27,7 +27,8 @@ pub struct Retention {
     /// Tasks that have ended. Default 7 days.
     #[serde(with = "duration")]
     pub tasks: Duration,
-    /// How many of them at most; the last to end are kept. Default 1,000,000.
+    /// How many of them at most, and how many of those that have not ended and are published; the last to change are kept.
+    /// Default 1,000,000.
     pub most_tasks: u32,
     /// Tasks that have not ended and of which nothing is heard any more. Default 30 days.
     #[serde(with = "duration")]
@@ -113,7 +114,7 @@ impl Keeping {
         let tasks = TaskRetention {
             ended_before: now - keep.tasks,
             silent_before: now - keep.silent_tasks,
-            most_ended: keep.most_tasks,
+            most: keep.most_tasks,
         };
         let counts = [
             store.retain_tasks(&tasks, BATCH).await?,

@@ -14,8 +14,9 @@ pub struct TaskRetention {
     pub ended_before: UnixMillis,
     /// Those of which nothing was heard since, though they have not ended.
     pub silent_before: UnixMillis,
-    /// How many that have ended are kept at most; the last to change are.
-    pub most_ended: u32,
+    /// How many are kept at most of those that have ended, and of those that have not; the last to change are. Those that
+    /// the centre holds do not count.
+    pub most: u32,
 }
 
 const OLD: Wording = Wording::Both(
@@ -26,14 +27,24 @@ const SILENT: Wording = Wording::Both(
     "DELETE FROM leveret_centre_tasks WHERE id IN (SELECT id FROM leveret_centre_tasks
      WHERE ended_at IS NULL AND state <> 'scheduled' AND changed_at < $1 ORDER BY changed_at LIMIT $2)",
 );
-const BEYOND: Wording = Wording::Both(
-    "SELECT changed_at, id FROM leveret_centre_tasks WHERE ended_at IS NOT NULL
-     ORDER BY changed_at DESC, id DESC LIMIT 1 OFFSET $1",
-);
-const FROM_THERE: Wording = Wording::Both(
-    "DELETE FROM leveret_centre_tasks WHERE id IN (SELECT id FROM leveret_centre_tasks
-     WHERE ended_at IS NOT NULL AND (changed_at, id) <= ($1, $2) ORDER BY changed_at, id LIMIT $3)",
-);
+/// The first beyond the number of those that are kept, and the deletion from there on.
+macro_rules! beyond {
+    ($which:literal) => {
+        [
+            concat!(
+                "SELECT changed_at, id FROM leveret_centre_tasks WHERE ",
+                $which,
+                " ORDER BY changed_at DESC, id DESC LIMIT 1 OFFSET $1"
+            ),
+            concat!(
+                "DELETE FROM leveret_centre_tasks WHERE id IN (SELECT id FROM leveret_centre_tasks WHERE ",
+                $which,
+                " AND (changed_at, id) <= ($1, $2) ORDER BY changed_at, id LIMIT $3)"
+            ),
+        ]
+    };
+}
+const BEYOND: [[&str; 2]; 2] = [beyond!("ended_at IS NOT NULL"), beyond!("ended_at IS NULL AND state <> 'scheduled'")];
 
 impl Store {
     /// Lets go of at most `batch` tasks of each kind. How many they were of the most frequent kind: fewer than `batch`
@@ -42,14 +53,13 @@ impl Store {
     /// # Errors
     /// [`DatabaseError`].
     pub async fn retain_tasks(&self, retention: &TaskRetention, batch: u32) -> Result<u64, DatabaseError> {
-        let beyond = self.database.fetch(BEYOND, [retention.most_ended.into()]).await?;
-        let surplus = match beyond.first() {
-            Some(row) => {
-                let first = [row.number("changed_at")?.into(), row.text("id")?.into(), batch.into()];
-                self.database.execute(FROM_THERE, first).await?
+        let mut surplus = 0;
+        for [first, from_there] in BEYOND {
+            if let Some(row) = self.database.fetch(first, [retention.most.into()]).await?.first() {
+                let values = [row.number("changed_at")?.into(), row.text("id")?.into(), batch.into()];
+                surplus = surplus.max(self.database.execute(from_there, values).await?);
             }
-            None => 0,
-        };
+        }
         let ended = self.database.execute(OLD, [retention.ended_before.into(), batch.into()]).await?;
         let silent = self.database.execute(SILENT, [retention.silent_before.into(), batch.into()]).await?;
         Ok(ended.max(silent).max(surplus))
