@@ -105,7 +105,8 @@ const REPLACE: &str = "UPDATE leveret_centre_schedules SET shard = $3, revision 
     definition = $5, next_at = $6, next_due = $7, runs_left = $8, changed_at = $9 WHERE namespace = $1 AND name = $2";
 const DELETE: &str = "DELETE FROM leveret_centre_schedules WHERE namespace = $1 AND name = $2";
 /// Ticks that waited for others to end wait for nothing any more.
-const SKIP_WAITING: &str = "UPDATE leveret_centre_ticks SET state = 'skipped', reason = $4, ended_at = $3 WHERE namespace = $1 AND schedule = $2 AND state = 'buffered'";
+const SKIP_WAITING: &str = "UPDATE leveret_centre_ticks SET state = 'skipped', reason = $4, ended_at = $3
+    WHERE namespace = $1 AND schedule = $2 AND state = 'buffered'";
 const PAUSE: &str = "UPDATE leveret_centre_schedules SET paused = $3, next_at = NULL, next_due = NULL,
     revision = revision + 1, changed_at = $4 WHERE namespace = $1 AND name = $2";
 const RESUME: &str = "UPDATE leveret_centre_schedules SET paused = NULL, next_at = $3, next_due = $4, failures = 0,

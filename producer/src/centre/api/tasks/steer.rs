@@ -24,7 +24,7 @@ use crate::centre::{
     },
     store::{
         AuditEntry, DelayedTask,
-        tasks::{RecordedState, Task, TaskRecord, TaskState},
+        tasks::{RecordedState, Task, TaskRecord, TaskState, labels},
     },
     watch,
 };
@@ -246,7 +246,6 @@ async fn held(api: &Api, caller: &Caller, id: &TaskId) -> Result<Option<DelayedT
 }
 
 fn record(delayed: &DelayedTask, state: RecordedState, at: UnixMillis) -> TaskRecord {
-    let labels = delayed.message.headers.get(leveret_common::wire::header::LABELS).and_then(|labels| labels.as_str());
     TaskRecord {
         id: delayed.task_id.clone(),
         namespace: delayed.namespace.clone(),
@@ -257,7 +256,7 @@ fn record(delayed: &DelayedTask, state: RecordedState, at: UnixMillis) -> TaskRe
         created_at: delayed.created_at,
         due_at: Some(delayed.due_at),
         schedule: None,
-        labels: labels.and_then(|labels| serde_json::from_str(labels).ok()).unwrap_or_default(),
+        labels: labels(&delayed.message),
         trace_id: None,
         reason: None,
     }
